@@ -8,7 +8,7 @@ Pure: works on L{cryptography.x509} objects and opens no file or socket.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import define, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -61,6 +61,26 @@ ANONYMOUS = Identity("anonymous")
 """
 Whoever comes in through a plaintext listener.
 """
+
+
+@define(eq=False)
+class Client:
+    """
+    One client in session.
+
+    @ivar identity: Who it is.
+    @ivar address: Where it is, as people write it: C{192.0.2.1:49152}.
+    @ivar session: The session's UUID.
+    @ivar since: When it came, in seconds since the epoch.
+    @ivar lastRequest: When it last asked for anything, in seconds since the
+        epoch. The session keeps it up to date.
+    """
+
+    identity: Identity
+    address: str
+    session: str
+    since: float
+    lastRequest: float
 
 
 def identityFrom(certificate: x509.Certificate) -> Identity:

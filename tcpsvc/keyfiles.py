@@ -10,12 +10,15 @@ line that says what happened, to which file, and what to do.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, TypeVar
+from typing import TypeVar
 
 from attrs import frozen
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -36,6 +39,53 @@ class KeyFileError(Exception):
     """
     A key, certificate or revocation list cannot be used as it is.
     """
+
+
+class BrokenKeyFile(KeyFileError):
+    """
+    A file is not what it should be.
+
+    @ivar path: The file.
+    @ivar problem: What is wrong with it, as a phrase.
+    @ivar mend: What to do about it, as a phrase or a command.
+    """
+
+    def __init__(self, path: Path, problem: str, mend: str) -> None:
+        super().__init__(f"{path}: {problem}; {mend}")
+        self.path = path
+        self.problem = problem
+        self.mend = mend
+
+
+class NoSuchKeyFile(BrokenKeyFile):
+    """
+    A file is not there.
+    """
+
+
+@frozen
+class PairFiles:
+    """
+    The files of one certificate and its private key.
+
+    @ivar name: C{"ca"}, C{"server"}, or the client's name.
+    @ivar certificate: Where the certificate is.
+    @ivar key: Where the private key is, which may be elsewhere altogether.
+    """
+
+    name: str
+    certificate: Path
+    key: Path
+
+    @property
+    def request(self) -> Path:
+        """The request for a certificate (RFC 2986)."""
+        return self.certificate.with_suffix(".csr")
+
+    @property
+    def bundle(self) -> Path:
+        """Both in one file with a passphrase (PKCS #12, RFC 7292)."""
+        return self.certificate.with_suffix(".p12")
 
 
 @frozen
@@ -78,6 +128,21 @@ class KeyDirectory:
         """The directory of the clients' pairs."""
         return self.path / "clients"
 
+    @property
+    def former(self) -> Path:
+        """The directory of the certificates that others took the place of."""
+        return self.path / "former"
+
+    @property
+    def auditKey(self) -> Path:
+        """The private key that signs the audit trail."""
+        return self.path / "audit-key.pem"
+
+    @property
+    def audit(self) -> Path:
+        """The public half of L{auditKey}."""
+        return self.path / "audit.pem"
+
     def client(self, name: str) -> Path:
         """The certificate of the client C{name}."""
         return self.clients / f"{name}.pem"
@@ -90,17 +155,39 @@ class KeyDirectory:
         """
         @return: The names of the clients whose certificates are here, sorted.
         """
-        names = {path.name[: -len(".pem")] for path in self.clients.glob("*.pem")}
-        return sorted(
-            name for name in names if not self._isKeyOfAnother(name, names)
-        )
+        names = (path.name.removesuffix(".pem") for path in self.clients.glob("*.pem"))
+        return sorted(name for name in names if not name.endswith("-key"))
 
-    @staticmethod
-    def _isKeyOfAnother(name: str, names: set[str]) -> bool:
+    def pair(self, name: str) -> PairFiles:
         """
-        Whether C{name.pem} is the key of another client, not a certificate.
+        @param name: C{"ca"}, C{"server"}, or a client's name.
+        @return: The files of that name; they need not exist.
         """
-        return name.endswith("-key") and name[: -len("-key")] in names
+        if name == "ca":
+            return PairFiles(name, self.ca, self.caKey)
+        if name == "server":
+            return PairFiles(name, self.server, self.serverKey)
+        return PairFiles(name, self.client(name), self.clientKey(name))
+
+    def pairs(self) -> list[PairFiles]:
+        """
+        @return: The pairs whose certificates are here: the authority's, the
+            server's, and the clients' sorted by name.
+        """
+        pairs = [self.pair(name) for name in ("ca", "server", *self.clientNames())]
+        return [pair for pair in pairs if pair.certificate.exists()]
+
+    def formerOf(self, name: str) -> list[Path]:
+        """
+        @param name: C{"ca"}, C{"server"}, or a client's name.
+        @return: The certificates that C{name} had before, in no order that
+            means anything.
+        """
+        return sorted(
+            path
+            for path in self.former.glob("*.pem")
+            if path.name.rpartition("-")[0] == name
+        )
 
 
 def readCertificate(path: Path) -> x509.Certificate:
@@ -109,7 +196,18 @@ def readCertificate(path: Path) -> x509.Certificate:
 
     @raise KeyFileError: If there is none that can be read.
     """
-    return _parsed(path, _contents(path), "certificate", x509.load_pem_x509_certificate)
+    return _parsed(path, _contents(path), "certificate", _loadCertificate)
+
+
+def readCertificates(path: Path) -> list[x509.Certificate]:
+    """
+    Read all certificates of a PEM file, in their order.
+
+    @raise KeyFileError: If there is none that can be read.
+    """
+    return _parsed(
+        path, _contents(path), "certificate", x509.load_pem_x509_certificates
+    )
 
 
 def readCRL(path: Path) -> x509.CertificateRevocationList:
@@ -123,6 +221,15 @@ def readCRL(path: Path) -> x509.CertificateRevocationList:
     )
 
 
+def readRequest(path: Path) -> x509.CertificateSigningRequest:
+    """
+    Read a request for a certificate (RFC 2986) from a PEM file.
+
+    @raise KeyFileError: If there is none that can be read.
+    """
+    return _parsed(path, _contents(path), "certificate request", _loadRequest)
+
+
 def readPrivateKey(path: Path) -> PrivateKey:
     """
     Read a private key from a PEM file that nobody but its owner can read.
@@ -133,22 +240,25 @@ def readPrivateKey(path: Path) -> PrivateKey:
     contents = _contents(path)
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & 0o077:
-        raise KeyFileError(
-            f"{path}: this private key can be read by others (mode {mode:04o}); "
-            f"run: chmod 600 {path}"
+        raise BrokenKeyFile(
+            path,
+            f"this private key can be read by others (mode {mode:04o})",
+            f"chmod 600 {shlex.quote(str(path))}",
         )
     try:
         key = _parsed(
             path, contents, "private key", lambda pem: load_pem_private_key(pem, None)
         )
     except TypeError:
-        raise KeyFileError(
-            f"{path}: this private key has a passphrase; a service starts without "
-            f"one: openssl pkey -in {path} -out NEW"
+        raise BrokenKeyFile(
+            path,
+            "this private key has a passphrase",
+            "a service starts without one: "
+            f"openssl pkey -in {shlex.quote(str(path))} -out NEW",
         ) from None
     if not isinstance(key, PrivateKey):
-        raise KeyFileError(
-            f"{path}: a {type(key).__name__} cannot sign for TLS; use P-256"
+        raise BrokenKeyFile(
+            path, f"a {type(key).__name__} cannot sign for TLS", "use P-256"
         )
     return key
 
@@ -161,13 +271,17 @@ def _contents(path: Path) -> bytes:
         with path.open("rb") as file:
             contents = file.read(MAX_FILE_SIZE + 1)
     except FileNotFoundError:
-        raise KeyFileError(
-            f"{path}: there is no such file; `tcpsvc keys init` makes one"
+        raise NoSuchKeyFile(
+            path, "there is no such file", "`tcpsvc keys init` makes one"
         ) from None
     except OSError as error:
-        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
+        raise BrokenKeyFile(
+            path, f"cannot be read: {error.strerror}", "look at its owner and mode"
+        ) from None
     if len(contents) > MAX_FILE_SIZE:
-        raise KeyFileError(f"{path}: more than {MAX_FILE_SIZE} octets; not a PEM file")
+        raise BrokenKeyFile(
+            path, f"more than {MAX_FILE_SIZE} octets; not a PEM file", "make it anew"
+        )
     return contents
 
 
@@ -175,11 +289,30 @@ def _parsed(path: Path, contents: bytes, what: str, load: Callable[[bytes], _T])
     """
     What C{load} makes of the contents.
 
-    @raise KeyFileError: If C{load} raises a L{ValueError}.
+    @raise KeyFileError: If C{load} finds nothing that it understands.
     """
     try:
         return load(contents)
-    except ValueError:
-        raise KeyFileError(
-            f"{path}: there is no {what} in PEM format in it"
+    except (ValueError, UnsupportedAlgorithm):
+        raise BrokenKeyFile(
+            path, f"there is no {what} in PEM format in it", "make it anew"
         ) from None
+
+
+def _loadCertificate(pem: bytes) -> x509.Certificate:
+    """
+    Load a certificate with all its parts, which are otherwise parsed when first
+    asked for.
+    """
+    certificate = x509.load_pem_x509_certificate(pem)
+    certificate.subject, certificate.extensions, certificate.public_key()
+    return certificate
+
+
+def _loadRequest(pem: bytes) -> x509.CertificateSigningRequest:
+    """
+    Load a request with all its parts, as L{_loadCertificate}.
+    """
+    request = x509.load_pem_x509_csr(pem)
+    request.subject, request.extensions, request.public_key()
+    return request

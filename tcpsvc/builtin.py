@@ -1,0 +1,194 @@
+# -*- test-case-name: tests.test_builtin -*-
+
+"""
+The commands that every service has.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Callable
+
+from attrs import define
+
+import tcpsvc
+from tcpsvc.commands import BadArgument, Command, Commands, command, commandsOf
+from tcpsvc.events import Journal
+from tcpsvc.identity import Client
+from tcpsvc.interfaces import ISlot
+from tcpsvc.times import toSeconds
+from tcpsvc.wire import Reply, Request
+
+
+@define
+class ServiceFacts:
+    """
+    What the service can say of itself.
+
+    @ivar host: The name of the machine.
+    @ivar slot: Who holds it is a fact too.
+    @ivar started: When the service started, in seconds since the epoch.
+    @ivar certificateExpires: When the server's certificate does; L{None} if
+        it has none.
+    """
+
+    host: str
+    slot: ISlot
+    journal: Journal
+    started: float
+    certificateExpires: datetime | None
+
+    def now(self) -> float:
+        """
+        @return: The time in seconds since the epoch.
+        """
+        return self.journal.clock.seconds()
+
+    def greeting(self, client: Client) -> Reply:
+        """
+        The first line to a client that was admitted.
+        """
+        name = client.identity.name
+        return Reply(220, f"{self.host} tcpsvc {tcpsvc.__version__}; you are {name}")
+
+    def controlGreeting(self, client: Client) -> Reply:
+        """
+        The first line to a client that only asks.
+        """
+        name = client.identity.name
+        return Reply(
+            220, f"{self.host} tcpsvc {tcpsvc.__version__} control; you are {name}"
+        )
+
+
+class Conversation:
+    """
+    The verbs that are about the connection.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+
+    @command("ECHO", argument="TEXT", pure=True)
+    def echo(self, request: Request) -> str:
+        """answers TEXT"""
+        return request.argument
+
+    @command("NOOP", pure=True)
+    def noop(self, request: Request) -> str:
+        """does nothing, and keeps the session from being idle"""
+        return "OK"
+
+    @command("TIME", pure=True)
+    def time(self, request: Request) -> str:
+        """answers the time of the service, in UTC"""
+        return toSeconds(self._now())
+
+
+class Inquiry:
+    """
+    The verbs that ask about the service; on control connections too.
+    """
+
+    def __init__(self, facts: ServiceFacts) -> None:
+        self._facts = facts
+
+    @command("WHO", pure=True)
+    def who(self, request: Request) -> str:
+        """answers who holds the service, from where and since when"""
+        claim = self._facts.slot.current
+        if claim is None:
+            return "nobody"
+        holder: Client = claim.holder
+        idle = max(0, int(self._facts.now() - holder.lastRequest))
+        return (
+            f"{holder.identity.name} {holder.address} "
+            f"since {toSeconds(holder.since)} idle {idle} s"
+        )
+
+    @command("STATUS", pure=True)
+    def status(self, request: Request) -> Reply:
+        """answers how the service is, a line each of name: value"""
+        facts = self._facts
+        claim, trail, counts = facts.slot.current, facts.journal.trail, facts.journal.counts
+        expires = facts.certificateExpires
+        values: dict[str, object] = {
+            "version": tcpsvc.__version__,
+            "started": toSeconds(facts.started),
+            "uptime_s": max(0, int(facts.now() - facts.started)),
+            "holder": claim.holder.identity.name if claim is not None else "",
+            "sessions": facts.slot.claims,
+            "requests": counts["request"],
+            "refusals": counts["session.refused"],
+            "certificate_expires": toSeconds(expires.timestamp()) if expires else "",
+            "audit_records": trail.records,
+            "audit_head": trail.head,
+        }
+        return Reply(211, "\n".join(f"{name}: {values[name]}" for name in values))
+
+    @command("VERSION", pure=True)
+    def version(self, request: Request) -> str:
+        """answers the version of the service"""
+        return f"tcpsvc {tcpsvc.__version__}"
+
+
+class Farewell:
+    """
+    The verb that ends the session.
+    """
+
+    @command("QUIT", aliases=("EXIT", "BYE"))
+    def quit(self, request: Request) -> Reply:
+        """ends the session (also: EXIT, BYE)"""
+        return Reply(221, "bye", closes=True)
+
+
+class Help:
+    """
+    The verb that lists the others.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    @command("HELP", argument="[VERB]", pure=True)
+    def help(self, request: Request) -> Reply:
+        """lists the commands, or explains one"""
+        if not request.argument:
+            lines = [_line(one) for one in self._commands]
+            return Reply(214, "\n".join(lines))
+        found = self._commands.find(request.argument.strip().upper())
+        if found is None:
+            raise BadArgument("there is no such command; HELP lists them")
+        return Reply(214, f"{_line(found)}\n{found.details}".rstrip())
+
+
+def _line(one: Command) -> str:
+    """
+    One command in one line.
+    """
+    return f"{one.usage:<14} {one.summary}".rstrip()
+
+
+def serviceCommands(facts: ServiceFacts) -> Commands:
+    """
+    The commands of a session, to which others may be added.
+    """
+    commands = Commands()
+    for source in (
+        Help(commands), Conversation(facts.now), Inquiry(facts), Farewell()
+    ):
+        for one in commandsOf(source):
+            commands.add(one)
+    return commands
+
+
+def controlCommands(facts: ServiceFacts) -> Commands:
+    """
+    The commands of a control connection.
+    """
+    commands = Commands()
+    for source in (Help(commands), Inquiry(facts), Farewell()):
+        for one in commandsOf(source):
+            commands.add(one)
+    return commands

@@ -1,0 +1,206 @@
+# -*- test-case-name: tests.test_events -*-
+
+"""
+The catalogue of events, and the journals that tell them.
+
+An event goes to two places: first into the audit trail, which may refuse, and
+then, if it has words for people, to the log through L{twisted.logger}. Only
+literals of this module are ever used as a log format; what a peer sent is
+a field.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from attrs import define, field, frozen
+from constantly import NamedConstant
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import ILogObserver, Logger, LogLevel, globalLogPublisher
+
+from tcpsvc.interfaces import ITrail
+
+
+@frozen
+class Event:
+    """
+    One kind of event.
+
+    @ivar name: Its name, in trail and log.
+    @ivar fields: What a record of it has beside C{seq}, C{time}, C{event} and
+        C{prev}; a name that ends in C{?} is there only when it applies.
+    @ivar level: Its level in the log.
+    @ivar format: The line for people, or empty: then it is in the trail only.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    level: NamedConstant = LogLevel.info
+    format: str = ""
+
+
+SERVICE_STARTED = Event(
+    "service.started",
+    ("version", "listeners", "backend", "sync", "certificate"),
+    LogLevel.info,
+    "tcpsvc {version} serves {backend}; audit trail synced: {sync}",
+)
+SERVICE_STOPPED = Event(
+    "service.stopped",
+    ("version", "listeners", "backend", "sync", "certificate"),
+    LogLevel.info,
+    "tcpsvc {version} has stopped",
+)
+HANDSHAKE_FAILED = Event(
+    "handshake.failed",
+    ("address", "reason", "certificate?"),
+    LogLevel.warn,
+    "refused {address} in the handshake: {reason}{shown}",
+)
+SESSION_REFUSED = Event(
+    "session.refused",
+    ("address", "identity", "reason", "holder?"),
+    LogLevel.warn,
+    "turned away {identity[name]} from {address}: {reason}{because}",
+)
+SESSION_OPENED = Event(
+    "session.opened",
+    ("session", "address", "identity", "tls", "control?"),
+    LogLevel.info,
+    "session {session} of {identity[name]} from {address} has begun",
+)
+REQUEST = Event(
+    "request", ("session", "n", "request", "request_b64?", "octets?")
+)
+REPLY = Event(
+    "reply", ("session", "n", "reply", "code", "duration_us")
+)
+SESSION_CLOSED = Event(
+    "session.closed",
+    ("session", "reason", "requests", "bytes_in", "bytes_out", "duration_s"),
+    LogLevel.info,
+    "session {session} has ended: {reason} ({requests} requests, {duration_s:.3f} s)",
+)
+
+AUDITED = (
+    SERVICE_STARTED,
+    SERVICE_STOPPED,
+    HANDSHAKE_FAILED,
+    SESSION_REFUSED,
+    SESSION_OPENED,
+    REQUEST,
+    REPLY,
+    SESSION_CLOSED,
+)
+"""
+The events that the audit trail has.
+"""
+
+
+@define
+class Journal:
+    """
+    Where all that happens is told.
+
+    @ivar counts: How often each event was told, by its name.
+    """
+
+    trail: ITrail
+    clock: IReactorTime
+    observer: ILogObserver = globalLogPublisher
+    counts: dict[str, int] = field(factory=lambda: {e.name: 0 for e in AUDITED})
+    log: Logger = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.log = Logger(namespace="tcpsvc", observer=self.observer)
+
+    def tell(self, event: Event, record: dict[str, object], **forPeople: str) -> None:
+        """
+        Put an event into the trail, and into the log if it has words for it.
+
+        @param record: The record's fields, as JSON primitives.
+        @param forPeople: Further fields that only the log's line shows.
+        @raise AuditUnavailable: If the trail did not take it. The log has it
+            in any case.
+        """
+        self.counts[event.name] += 1
+        if event.format:
+            self.log.emit(
+                event.level, event.format, event=event.name, **record, **forPeople
+            )
+        self.trail.append(self.clock.seconds(), event.name, record)
+
+    def commit(self) -> Deferred[None] | None:
+        """
+        @see: L{ITrail.commit}
+        """
+        return self.trail.commit()
+
+    def ofSession(self, session: str) -> SessionJournal:
+        """
+        @return: A journal whose every record names the session.
+        """
+        return SessionJournal(self, session, self.clock.seconds, self.trail.append)
+
+
+@define
+class SessionJournal:
+    """
+    A journal bound to one session. Requests and replies are told here: they
+    are the many, and have no words for people.
+    """
+
+    _journal: Journal
+    session: str
+    seconds: Callable[[], float]
+    _append: Callable[[float, str, dict[str, object]], None]
+
+    @property
+    def log(self) -> Logger:
+        """The log of the service, for what is no event."""
+        return self._journal.log
+
+    def tell(self, event: Event, record: dict[str, object]) -> None:
+        """
+        Like L{Journal.tell}, with the session's name before the fields.
+        """
+        self._journal.tell(event, {"session": self.session, **record})
+
+    def request(self, n: int, fields: dict[str, object]) -> float:
+        """
+        Tell of the C{n}-th request of the session.
+
+        @return: When it was told, in seconds since the epoch.
+        """
+        now = self.seconds()
+        self._journal.counts["request"] += 1
+        self._append(now, "request", {"session": self.session, "n": n, **fields})
+        return now
+
+    def reply(self, n: int, reply: str, code: int, since: float) -> None:
+        """
+        Tell of the reply to the C{n}-th request.
+
+        @param reply: What is sent, without the last line's ending.
+        @param since: When the request was told, in seconds since the epoch.
+        """
+        now = self.seconds()
+        self._journal.counts["reply"] += 1
+        self._append(
+            now,
+            "reply",
+            {
+                "session": self.session,
+                "n": n,
+                "reply": reply,
+                "code": code,
+                "duration_us": max(0, round((now - since) * 1e6)),
+            },
+        )
+
+    def commit(self) -> Deferred[None] | None:
+        """
+        @see: L{ITrail.commit}
+        """
+        return self._journal.commit()

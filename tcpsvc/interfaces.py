@@ -1,0 +1,125 @@
+"""
+The interfaces between the layers.
+
+Each says what the layer above may rely on; the one implementation that stands
+in this package is named beside it, and tests bring twins of their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from tcpsvc.events import SessionJournal
+    from tcpsvc.identity import Client
+    from tcpsvc.slot import Claim
+
+
+class AuditUnavailable(Exception):
+    """
+    The audit trail cannot be written now. The message says why.
+    """
+
+
+class ISlot(Interface):
+    """
+    The one right to use a resource (L{tcpsvc.slot.Slot}).
+    """
+
+    current = Attribute("The L{Claim} that holds the slot, or L{None}.")
+    claims = Attribute("How many claims there have been, as an L{int}.")
+
+    def claim(client: Client) -> Deferred[Claim]:
+        """
+        Claim the slot for a client.
+
+        @return: Fires with the claim, or fails with
+            L{tcpsvc.slot.SlotHeld} if it is another's.
+        """
+
+    def release(claim: Claim) -> Deferred[None]:
+        """
+        Give the slot back. A claim that no longer holds it is ignored.
+
+        @return: Fires when the next claim can succeed.
+        """
+
+
+class ITrail(Interface):
+    """
+    The audit trail, as whoever has something to record sees it
+    (L{tcpsvc.audit.trail.Trail}).
+    """
+
+    records = Attribute("How many records the trail has, as an L{int}.")
+    head = Attribute("The SHA-256 of the last record's line, in hex.")
+
+    def append(moment: float, event: str, fields: dict[str, object]) -> None:
+        """
+        Take one record. It counts as recorded only after L{commit}.
+
+        @param moment: When it happened, in seconds since the epoch.
+        @param event: Its name in the catalogue, L{tcpsvc.events}.
+        @param fields: What belongs to it, as JSON primitives.
+        """
+
+    def commit() -> Deferred[None] | None:
+        """
+        Record all that was taken.
+
+        @return: L{None} if that is done; else a Deferred that fires when it
+            is, or fails with L{AuditUnavailable}.
+        @raise AuditUnavailable: If it could not be done. What was taken since
+            the last commit is then forgotten.
+        """
+
+
+class ISession(Interface):
+    """
+    What an admitted client talks to, for as long as it is admitted. It is an
+    L{twisted.internet.interfaces.IProtocol} too.
+    """
+
+    requests = Attribute("How many requests came, as an L{int}.")
+    bytesIn = Attribute("How many octets came from the client.")
+    bytesOut = Attribute("How many octets went to the client.")
+    busy = Attribute("Whether a request is being answered: then nobody is idle.")
+
+    def inputEnded() -> None:
+        """
+        The client will send nothing more, and still reads.
+        """
+
+    def stop() -> Deferred[None]:
+        """
+        The session is over: give up what is being done for it.
+
+        @return: Fires when nothing of it is left to reach the next session.
+        """
+
+
+class IBackend(Interface):
+    """
+    What answers the clients: the commands (L{tcpsvc.session.CommandBackend})
+    or a gateway.
+    """
+
+    description = Attribute("The backend in a few words, for log and trail.")
+    transparent = Attribute(
+        "Whether each byte of a session is the resource's own, so that only a "
+        "client that asked for it may be told anything."
+    )
+
+    def openSession(
+        client: Client, journal: SessionJournal, end: Callable[[str], None]
+    ) -> ISession:
+        """
+        Make the session of a client that was admitted.
+
+        @param journal: Where the session records what happens in it.
+        @param end: To be called, once, with the reason, when the session
+            wants its connection closed.
+        """

@@ -1,0 +1,135 @@
+# -*- test-case-name: tests.test_keyauthority -*-
+
+"""
+The authority as it lies in a directory of keys: its certificate, its private
+key, and the list of what it has revoked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+from tcpsvc.issuing import Authority
+from tcpsvc.keyadvice import command
+from tcpsvc.keyfiles import (
+    BrokenKeyFile,
+    KeyDirectory,
+    NoSuchKeyFile,
+    readCertificate,
+    readCRL,
+    readPrivateKey,
+)
+from tcpsvc.keyrules import (
+    isListOf,
+    isRevoked,
+    isSignedBy,
+    whyApart,
+    whyNoAuthority,
+    whyNotNow,
+)
+from tcpsvc.keywriting import locked, writePEM
+
+
+def openAuthority(directory: KeyDirectory, now: datetime) -> Authority:
+    """
+    Read the authority, to sign with it.
+
+    @raise KeyFileError: If it is not here or not fit for that.
+    """
+    certificate = readCertificate(directory.ca)
+    try:
+        key = readPrivateKey(directory.caKey)
+    except NoSuchKeyFile:
+        raise NoSuchKeyFile(
+            directory.caKey, "the authority's key is not here", "do this where it is"
+        ) from None
+    problem = (
+        whyNoAuthority(certificate)
+        or whyApart(certificate, key)
+        or whyNotNow(certificate, now)
+    )
+    if problem:
+        raise BrokenKeyFile(
+            directory.ca, problem, f"{command(directory, 'check')} says what to do"
+        )
+    return Authority(certificate, key)
+
+
+def readRevoked(
+    directory: KeyDirectory, authority: x509.Certificate
+) -> x509.CertificateRevocationList | None:
+    """
+    Read the revocation list, if there is one.
+
+    @raise KeyFileError: If it is not the authority's.
+    """
+    try:
+        crl = readCRL(directory.crl)
+    except NoSuchKeyFile:
+        return None
+    if not isListOf(crl, authority):
+        raise BrokenKeyFile(
+            directory.crl,
+            "not signed by this authority",
+            f"move it away, then {command(directory, 'revoke')} makes another",
+        )
+    return crl
+
+
+def revoke(directory: KeyDirectory, serials: Iterable[int], now: datetime) -> list[int]:
+    """
+    Revoke certificates, and sign the list anew in any case.
+
+    @return: The serial numbers that the list did not have before.
+    """
+    with locked(directory.path):
+        authority = openAuthority(directory, now)
+        crl = readRevoked(directory, authority.certificate)
+        former = {entry.serial_number for entry in crl or ()}
+        added = [serial for serial in dict.fromkeys(serials) if serial not in former]
+        writePEM(directory.crl, authority.listRevoked(crl, added, now), replace=True)
+    return added
+
+
+def serialsOf(directory: KeyDirectory, path: Path, name: str | None) -> list[int]:
+    """
+    What to revoke, so that nobody comes in any more with a certificate.
+
+    @param path: The certificate.
+    @param name: Whose it is; the former ones of this name go with it, because
+        its key serves them as well.
+
+    @raise KeyFileError: If it is not one of ours.
+    """
+    ca = readCertificate(directory.ca)
+    certificate = readCertificate(path)
+    if certificate == ca or not isSignedBy(certificate, ca):
+        raise BrokenKeyFile(
+            path, "not signed by this authority", "only its own can be revoked"
+        )
+    former = (
+        [readCertificate(each) for each in directory.formerOf(name)] if name else []
+    )
+    return [
+        each.serial_number for each in (certificate, *former) if isSignedBy(each, ca)
+    ]
+
+
+def whyRevokedKey(
+    directory: KeyDirectory, authority: x509.Certificate, key: PublicKeyTypes
+) -> str | None:
+    """
+    Why a key is not to be signed again: whoever got hold of it would come in.
+    """
+    crl = readRevoked(directory, authority)
+    paths = [pair.certificate for pair in directory.pairs()]
+    for path in (*paths, *directory.former.glob("*.pem")):
+        certificate = readCertificate(path)
+        if isRevoked(certificate, crl) and certificate.public_key() == key:
+            return "its key is that of a revoked certificate"
+    return None

@@ -1,0 +1,208 @@
+# -*- test-case-name: tests.test_pending -*-
+
+"""
+Connections of which nobody knows yet who they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import cast
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IReactorTime,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tcpsvc.doorway import Doorway
+from tcpsvc.events import HANDSHAKE_FAILED, Journal
+from tcpsvc.interfaces import AuditUnavailable
+from tcpsvc.sockets import Closing, tune, written
+from tcpsvc.tls import Judgement, ServerTLS, whyFailed
+
+
+class PendingLimit(Factory):
+    """
+    Wraps the doorway of a listener in TLS, and bounds how many connections
+    may be in handshake, and for how long.
+
+    Past the limit a newcomer displaces the oldest pending connection of the
+    address that has most of them, itself counted: whoever fills the
+    table with junk pushes out junk.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        doorways: Factory,
+        tls: ServerTLS,
+        journal: Journal,
+        closing: Closing,
+        clock: IReactorTime,
+        limit: int,
+        patience: float,
+    ) -> None:
+        """
+        @param doorways: Builds the L{Doorway} of each connection.
+        @param limit: How many connections may be in handshake.
+        @param patience: How long a handshake may take, in seconds.
+        """
+        self.journal = journal
+        self.closing = closing
+        self.clock = clock
+        self.patience = patience
+        self.tls = tls
+        self._wrapping = TLSMemoryBIOFactory(tls, False, doorways, clock)
+        # Unbuffered: the default loses replies to lines that arrive together
+        # with the end of the stream.
+        self._wrapping.protocol = TLSMemoryBIOProtocol
+        self._limit = limit
+        self._pending: dict[Knock, str] = {}
+
+    def buildProtocol(self, address: IAddress | None) -> Knock:
+        """
+        A connection was accepted; no TLS of it is worked on yet.
+        """
+        return Knock(self, address)
+
+    def wrapInTLS(self, address: IAddress | None) -> TLSMemoryBIOProtocol:
+        """
+        Build the TLS of one connection, with a doorway in it.
+        """
+        return cast(TLSMemoryBIOProtocol, self._wrapping.buildProtocol(address))
+
+    def enter(self, knock: Knock) -> None:
+        """
+        Count a connection in, and displace another if there are too many.
+        """
+        self._pending[knock] = knock.host
+        if len(self._pending) > self._limit:
+            self._mostCommon().giveUp("displaced by a newer connection")
+
+    def leave(self, knock: Knock) -> None:
+        """
+        A connection is no longer pending. It need not have been.
+        """
+        self._pending.pop(knock, None)
+
+    def _mostCommon(self) -> Knock:
+        """
+        The oldest connection of the address that has most of them.
+        """
+        counts = Counter(self._pending.values())
+        return max(self._pending, key=lambda knock: counts[knock.host])
+
+
+@implementer(IHalfCloseableProtocol)
+class Knock(Protocol):
+    """
+    One connection, until it is known who it is. TLS begins with the first
+    octets that come; from then on they go straight to it.
+
+    @ivar host: The address that it counts for.
+    """
+
+    factory: PendingLimit
+
+    def __init__(self, factory: PendingLimit, address: IAddress | None) -> None:
+        self.factory = factory
+        self.host: str = getattr(address, "host", "unix")
+        self._address = address
+        self._tls: TLSMemoryBIOProtocol | None = None
+        self._judgement = Judgement()
+        self._failure = ""
+
+    def connectionMade(self) -> None:
+        """
+        Wait for the handshake, but not for ever.
+        """
+        tune(self.transport)
+        self._timer = self.factory.clock.callLater(
+            self.factory.patience,
+            self.giveUp,
+            f"no handshake within {self.factory.patience:g} s",
+        )
+        self.factory.enter(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        The first octets: begin TLS.
+        """
+        if self._failure:
+            return
+        self._tls = tls = self.factory.wrapInTLS(self._address)
+        doorway = tls.wrappedProtocol
+        assert isinstance(doorway, Doorway)
+        doorway.handshakeEnded = self._handshakeEnded
+        self.dataReceived = tls.dataReceived  # type: ignore[method-assign]  # no detour
+        tls.makeConnection(self.transport)
+        self._judgement = self.factory.tls.judgementOf(tls.getHandle())
+        tls.dataReceived(data)
+
+    def giveUp(self, why: str) -> None:
+        """
+        Reset the connection.
+
+        @param why: In words, for log and trail.
+        """
+        self._failure = why
+        self._settle()
+        self.transport.abortConnection()
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer closed TCP without a word of TLS: what has been written is
+        still sent.
+        """
+        self.factory.closing.close(self.transport)
+
+    def writeConnectionLost(self) -> None:
+        """
+        Never happens: nobody closes only our half.
+        """
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Tell the inner layers, or the journal if there are none.
+        """
+        self.factory.closing.closed(self.transport)
+        if self._tls is None:
+            self._handshakeEnded(reason)
+        else:
+            self._tls.connectionLost(reason)
+
+    def _settle(self) -> None:
+        """
+        This connection is no longer pending.
+        """
+        self.factory.leave(self)
+        if self._timer.active():
+            self._timer.cancel()
+
+    def _handshakeEnded(self, failure: Failure | None) -> None:
+        """
+        @param failure: Why the handshake failed, or L{None} if it did not.
+        """
+        self._settle()
+        if failure is None:
+            return
+        judgement = self._judgement
+        record: dict[str, object] = {
+            "address": written(self._address),
+            "reason": self._failure or whyFailed(judgement, failure.value),
+        }
+        shown = ""
+        if judgement.shown is not None:
+            record["certificate"] = judgement.shown
+            shown = f" ({judgement.shown['subject']})"
+        try:
+            self.factory.journal.tell(HANDSHAKE_FAILED, record, shown=shown)
+            self.factory.journal.commit()
+        except AuditUnavailable as error:
+            self.factory.journal.log.error("{error}", error=str(error))

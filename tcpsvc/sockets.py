@@ -1,0 +1,166 @@
+# -*- test-case-name: tests.test_sockets -*-
+
+"""
+What is done to the sockets under the connections.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IListeningPort,
+    IReactorTime,
+    ITCPTransport,
+    ITransport,
+)
+from twisted.internet.tcp import Port
+
+KEEPALIVE_IDLE = 15
+"""
+Seconds of silence before the first keepalive probe.
+"""
+
+KEEPALIVE_INTERVAL = 5
+"""
+Seconds between two keepalive probes.
+"""
+
+KEEPALIVE_PROBES = 3
+"""
+How many probes may go unanswered.
+"""
+
+USER_TIMEOUT = 30
+"""
+Seconds that sent data may stay unacknowledged (RFC 5482). Keepalive finds no
+dead peer while data is in flight, and this finds none while all is quiet.
+"""
+
+ACCEPTS_A_TURN = 4
+"""
+How many connections are accepted in one turn of the reactor.
+"""
+
+CLOSE_PATIENCE = 2.0
+"""
+Seconds that a peer has to answer a close.
+"""
+
+MAX_CLOSING = 64
+"""
+How many connections may be waiting for the answer to a close.
+"""
+
+
+def tune(transport: ITransport) -> None:
+    """
+    Find dead peers soon, and send small writes at once.
+
+    A transport without TCP under it is left as it is.
+    """
+    if not ITCPTransport.providedBy(transport):
+        return
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
+        (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
+        (socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+        (socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000),
+    ):
+        transport.getHandle().setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def holdAcceptsDown(port: IListeningPort) -> None:
+    """
+    Let a listening port accept few connections a turn of the reactor.
+
+    Left alone, it takes ever larger bursts of a flood, and the session in
+    progress waits behind each burst.
+    """
+    if not isinstance(port, Port):
+        return
+    doRead = port.doRead
+
+    def heldDown() -> None:
+        port.numberAccepts = ACCEPTS_A_TURN
+        doRead()
+
+    port.doRead = heldDown  # type: ignore[method-assign]  # Twisted has no setting
+
+
+def written(address: IAddress | None) -> str:
+    """
+    @return: An address as people write it: C{192.0.2.1:49152},
+        C{[2001:db8::1]:49152}, or C{unix}.
+    """
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    return "unix"
+
+
+class Closeable(Protocol):
+    """
+    A transport that can be closed in good order, or at once.
+    """
+
+    def loseConnection(self) -> None:
+        """Close when all is written; over TLS, when the peer answers."""
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+
+
+class Closing:
+    """
+    The connections that are being closed, none of which can linger.
+
+    A peer that does not answer within L{CLOSE_PATIENCE} is cut off; and if
+    more than L{MAX_CLOSING} take their time, the oldest of them is.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._cutOffs: dict[Closeable, IDelayedCall] = {}
+
+    def close(self, transport: Closeable, plaintext: bool = False) -> None:
+        """
+        Close a transport, in good order if its peer lets us.
+
+        @param plaintext: Whether it is a bare socket. Then only our half is
+            closed at first: closing both with octets unread would reset the
+            connection, and what was written last would be lost with it.
+        """
+        if transport in self._cutOffs:
+            return
+        if len(self._cutOffs) == MAX_CLOSING:
+            self._cutOff(next(iter(self._cutOffs)))
+        self._cutOffs[transport] = self._clock.callLater(
+            CLOSE_PATIENCE, self._cutOff, transport
+        )
+        if plaintext and ITCPTransport.providedBy(transport):
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
+
+    def closed(self, transport: Closeable) -> None:
+        """
+        A transport is closed. It need not have been told to here.
+        """
+        cutOff = self._cutOffs.pop(transport, None)
+        if cutOff is not None and cutOff.active():
+            cutOff.cancel()
+
+    def _cutOff(self, transport: Closeable) -> None:
+        """
+        Wait no longer for a peer.
+        """
+        self.closed(transport)
+        transport.abortConnection()

@@ -1,0 +1,246 @@
+# -*- test-case-name: tests.test_tap -*-
+
+"""
+The options of C{twistd tcpsvc}, and the service that they make.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+from ipaddress import ip_address
+from pathlib import Path
+
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IReactorTime
+from twisted.python import usage
+
+from tcpsvc.audit.trail import SYNC_POLICIES
+from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
+from tcpsvc.keyfiles import KeyDirectory, KeyFileError
+from tcpsvc.service import ExclusiveService, Settings
+from tcpsvc.tls import VERSIONS, ServerMaterial, loadServerMaterial
+
+DEFAULT_LISTEN = "tcp:4433"
+
+
+class Options(usage.Options):
+    """
+    Options, all checked before anything is opened.
+    """
+
+    synopsis = "[tcpsvc options]"
+
+    longdesc = """\
+tcpsvc serves one client at a time over mutual TLS, answers its commands, and
+records each request and reply. Keys are made by: tcpsvc keys init"""
+
+    optFlags = [
+        ["unsafe-plaintext", None, "Let --listen-plaintext leave this machine."],
+    ]
+
+    optParameters = [
+        ["keys", None, "keys", "The directory of ca.pem, server.pem, server-key.pem."],
+        ["audit", None, "audit.jsonl", "The file of the audit trail."],
+        [
+            "audit-sync",
+            None,
+            "everysec",
+            "When records are forced to the disk: " + ", ".join(SYNC_POLICIES) + ".",
+        ],
+        ["idle-timeout", None, "900", "Seconds without a request; 0 is off."],
+        ["max-session", None, "28800", "Seconds a session may last; 0 is off."],
+        ["handshake-timeout", None, "10", "Seconds for the TLS handshake."],
+        ["tls-minimum", None, "1.3", "The lowest version of TLS: 1.3 or 1.2."],
+        ["max-pending", None, "16", "Connections that may be in handshake at once."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["listen-plaintext"] = []
+        self["commands"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """
+        A server endpoint to serve with mutual TLS (default: tcp:4433);
+        may be given several times.
+        """
+        self["listen"].append(endpoint)
+
+    def opt_listen_plaintext(self, endpoint: str) -> None:
+        """
+        The same without TLS or authentication, on loopback or unix: only;
+        may be given several times.
+        """
+        self["listen-plaintext"].append(endpoint)
+
+    def opt_commands(self, name: str) -> None:
+        """
+        MODULE:OBJECT of further commands; may be given several times.
+        """
+        self["commands"].append(name)
+
+    def postOptions(self) -> None:
+        """
+        Check all, and make the L{Settings}.
+
+        @raise UsageError: If something is wrong.
+        """
+        listen = tuple(self["listen"] or [DEFAULT_LISTEN])
+        plaintext = tuple(self["listen-plaintext"])
+        for description in listen:
+            _checkEndpoint("--listen", description)
+        for description in plaintext:
+            _checkEndpoint("--listen-plaintext", description)
+            if not self["unsafe-plaintext"] and not isLocal(description):
+                raise usage.UsageError(
+                    f"--listen-plaintext {description}: anybody on the network could "
+                    "use it; add interface=127.0.0.1 or give --unsafe-plaintext"
+                )
+        for name, allowed in (
+            ("audit-sync", SYNC_POLICIES),
+            ("tls-minimum", tuple(VERSIONS)),
+        ):
+            if self[name] not in allowed:
+                raise usage.UsageError(
+                    f"--{name} {self[name]}: one of {', '.join(allowed)} is wanted"
+                )
+        self.settings = Settings(
+            listen=listen,
+            listenPlaintext=plaintext,
+            material=self._material(),
+            tlsMinimum=self["tls-minimum"],
+            commands=self._commands(),
+            audit=self._audit(),
+            auditSync=self["audit-sync"],
+            idleTimeout=self._seconds("idle-timeout"),
+            maxSession=self._seconds("max-session"),
+            handshakeTimeout=self._seconds("handshake-timeout", above=0),
+            maxPending=self._count("max-pending"),
+        )
+
+    def _seconds(self, name: str, above: float | None = None) -> float:
+        """
+        The value of an option that is a duration.
+        """
+        try:
+            seconds = float(self[name])
+        except ValueError:
+            seconds = math.nan
+        if not math.isfinite(seconds) or seconds < 0 or seconds == above:
+            raise usage.UsageError(
+                f"--{name} {self[name]}: a number of seconds is wanted"
+                + (f" above {above:g}" if above is not None else "")
+            )
+        return seconds
+
+    def _count(self, name: str) -> int:
+        """
+        The value of an option that is a number of things.
+        """
+        value = str(self[name])
+        if not re.fullmatch("[0-9]{1,9}", value) or int(value) < 1:
+            raise usage.UsageError(f"--{name} {value}: a whole number from 1 is wanted")
+        return int(value)
+
+    def _material(self) -> ServerMaterial:
+        """
+        The keys, read and checked.
+        """
+        try:
+            return loadServerMaterial(KeyDirectory(Path(self["keys"])), time.time())
+        except KeyFileError as error:
+            raise usage.UsageError(str(error)) from None
+
+    def _commands(self) -> tuple[Command, ...]:
+        """
+        The commands of all modules, found and checked.
+        """
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        try:
+            commands = installedCommands()
+            for name in self["commands"]:
+                commands += namedCommands(name)
+            return tuple(commands)
+        except CommandsError as error:
+            raise usage.UsageError(f"--commands {error}") from None
+
+    def _audit(self) -> Path:
+        """
+        The file of the trail, which need not exist; its directory must.
+        """
+        path = Path(self["audit"])
+        if path.is_dir() or not path.parent.is_dir():
+            raise usage.UsageError(
+                f"--audit {path}: a file in an existing directory is wanted"
+            )
+        return path
+
+
+def _checkEndpoint(option: str, description: str) -> None:
+    """
+    See that an endpoint string can be listened on, without doing so.
+
+    @raise UsageError: If it cannot.
+    """
+    from twisted.internet import reactor
+
+    kind = description.partition(":")[0]
+    if kind in ("ssl", "tls"):
+        raise usage.UsageError(
+            f"{option} {description}: TLS is done here; write tcp: in place of {kind}:"
+        )
+    try:
+        serverFromString(reactor, description)
+    except Exception as error:
+        raise usage.UsageError(
+            f"{option} {description}: not a server endpoint: {error}"
+        ) from None
+
+
+def isLocal(description: str) -> bool:
+    """
+    Whether only this machine can reach an endpoint string.
+
+    Reads the string as L{twisted.internet.endpoints} does: parts are parted
+    by colons, a backslash keeps the colon behind it.
+    """
+    kind, *arguments = (
+        re.sub(r"\\(.)", r"\1", part)
+        for part in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", description)
+    )
+    if kind == "unix":
+        return True
+    interface = next(
+        (
+            value
+            for name, mark, value in (part.partition("=") for part in arguments)
+            if mark and name == "interface"
+        ),
+        "",
+    )
+    if interface == "localhost":
+        return True
+    try:
+        return kind in ("tcp", "tcp4", "tcp6") and ip_address(interface).is_loopback
+    except ValueError:
+        return False
+
+
+def makeService(
+    options: Options, reactor: IReactorTime | None = None
+) -> ExclusiveService:
+    """
+    Make the service that the options describe.
+
+    @param reactor: Listens, and is the clock; the global one if L{None}.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as globalReactor
+
+        reactor = globalReactor
+    return ExclusiveService(options.settings, reactor)

@@ -1,0 +1,386 @@
+# -*- test-case-name: tests.test_wire -*-
+
+"""
+The line protocol without the network: bytes to requests, replies to bytes.
+
+Nothing here knows a socket or an event loop. However the same bytes are cut
+into chunks, the same requests come out. The cost of a chunk is proportional
+to its octets; what is kept between chunks is at most L{MAX_REQUEST_OCTETS}
+for requests and L{MAX_REPLY_OCTETS} for replies.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+from tcpsvc.identity import Client
+
+MAX_REQUEST_OCTETS = 4096
+"""
+The longest request, in octets without its ending.
+"""
+
+MAX_UNENDED_OCTETS = 65536
+"""
+The most octets that may come without a line ending.
+"""
+
+MAX_REPLY_OCTETS = 16 * 1024 * 1024
+"""
+The longest reply that L{ReplyParser} takes, in octets with all its lines.
+"""
+
+_LINE_BREAK = re.compile("\r\n|\n|\r")
+_REPLY_LINE = re.compile(r"([2-5][0-9][0-9])([ -]|$)(.*)", re.DOTALL)
+
+
+class Reply(NamedTuple):
+    """
+    One reply: C{CODE text}, or several lines of it (RFC 959, section 4.2;
+    RFC 5321, section 4.2.1).
+
+    @ivar code: Three digits. 4xx and 5xx texts begin with a symbolic word.
+    @ivar text: What stands behind the code; each line break in it begins
+        another line of the reply.
+    @ivar closes: Whether the session ends with this reply.
+    """
+
+    code: int
+    text: str
+    closes: bool = False
+
+    @property
+    def isError(self) -> bool:
+        """Whether the code is 4xx or 5xx."""
+        return self.code >= 400
+
+    @property
+    def word(self) -> str:
+        """The symbolic word of an error, such as C{BUSY}; else empty."""
+        return self.text.partition(" ")[0] if self.isError else ""
+
+    @property
+    def lines(self) -> list[str]:
+        """The text, line by line."""
+        return _LINE_BREAK.split(self.text)
+
+    def __str__(self) -> str:
+        """
+        The reply as it is sent, without the last line's ending.
+        """
+        if "\n" not in self.text and "\r" not in self.text:
+            return f"{self.code} {self.text}"
+        *others, last = self.lines
+        return "".join(f"{self.code}-{line}\r\n" for line in others) + (
+            f"{self.code} {last}"
+        )
+
+    def encode(self) -> bytes:
+        """
+        @return: The octets to send. What UTF-8 cannot say (a lone surrogate)
+            is written as an escape.
+        """
+        return f"{self}\r\n".encode("utf-8", "backslashreplace")
+
+
+class Request(NamedTuple):
+    """
+    One line from a client, taken apart.
+
+    @ivar line: The line without its ending.
+    @ivar verb: What stands before the first space, in upper case if ASCII.
+    @ivar argument: What follows that one space; empty if there is none.
+    @ivar client: Who sent it.
+    """
+
+    line: str
+    verb: str
+    argument: str
+    client: Client
+
+
+class BadRequest(NamedTuple):
+    """
+    A line that is no request, with the reply that it deserves.
+
+    @ivar head: The line, as far as it was kept: L{MAX_REQUEST_OCTETS} at most.
+    @ivar octets: How long the line was, or had grown when it was given up.
+    @ivar reply: What to answer. If it closes, nothing more will be parsed.
+    """
+
+    head: bytes
+    octets: int
+    reply: Reply
+
+
+class Negotiation(NamedTuple):
+    """
+    A telnet negotiation was refused.
+
+    @ivar answer: What to send at once, in place of a reply (RFC 854).
+    """
+
+    answer: bytes
+
+
+Event = Request | BadRequest | Negotiation
+
+_NOT_UTF_8 = Reply(500, "NOT-UTF-8 requests are UTF-8 text; this line was ignored")
+_TOO_LONG = Reply(
+    500,
+    f"LINE-TOO-LONG a request has at most {MAX_REQUEST_OCTETS} octets; "
+    "this line was ignored",
+)
+_UNENDED = Reply(
+    500,
+    f"LINE-TOO-LONG no line ending in {MAX_UNENDED_OCTETS} octets; good bye",
+    closes=True,
+)
+
+
+class RequestParser:
+    """
+    Bytes from one client to L{Request}s, in order.
+
+    A line ends with LF, CR LF, CR, or CR NUL (RFC 854, "The NVT Printer").
+    Empty lines are ignored.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._telnet = TelnetFilter()
+        self._rest = bytearray()
+        self._dropped = 0
+        self._afterCR = False
+        self._closed = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """
+        Take one chunk apart.
+
+        @return: What is complete now. After a L{BadRequest} that closes, this
+            and all later chunks give nothing more.
+        """
+        events: list[Event] = []
+        if self._telnet.concerns(data):
+            data, answers = self._telnet.strip(data)
+            if answers:
+                events.append(Negotiation(answers))
+        if not data or self._closed:
+            return events
+        first, *others = self._withLineFeeds(data).split(b"\n")
+        if not others:
+            self._keep(first, events)
+            return events
+        rest = others.pop()
+        if self._rest:
+            self._keep(first, events)
+            self._endKept(events)
+        else:
+            others.insert(0, first)
+        for line in others:
+            if line and not self._closed:
+                self._lineEnded(line, len(line), events)
+        if rest and not self._closed:
+            self._keep(rest, events)
+        return events
+
+    def _withLineFeeds(self, data: bytes) -> bytes:
+        """
+        The chunk with LF for each of the endings.
+        """
+        if self._afterCR and data[:1] in (b"\n", b"\0"):
+            data = data[1:]
+        self._afterCR = data[-1:] == b"\r"
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r\0", b"\n")
+            data = data.replace(b"\r", b"\n")
+        return data
+
+    def _keep(self, piece: bytes, events: list[Event]) -> None:
+        """
+        Keep the beginning of a line whose ending has not come.
+        """
+        room = MAX_REQUEST_OCTETS - len(self._rest)
+        self._rest += piece[:room]
+        self._dropped += max(0, len(piece) - room)
+        if len(self._rest) + self._dropped > MAX_UNENDED_OCTETS:
+            self._endKept(events)
+
+    def _endKept(self, events: list[Event]) -> None:
+        """
+        The line whose beginning was kept has ended.
+        """
+        if self._closed:
+            return
+        line, octets = bytes(self._rest), len(self._rest) + self._dropped
+        self._rest.clear()
+        self._dropped = 0
+        self._lineEnded(line, octets, events)
+
+    def _lineEnded(self, line: bytes, octets: int, events: list[Event]) -> None:
+        """
+        Make an event of one line, of which C{line} is at least the beginning.
+        """
+        if octets > MAX_REQUEST_OCTETS:
+            self._closed = octets > MAX_UNENDED_OCTETS
+            reply = _UNENDED if self._closed else _TOO_LONG
+            octets = min(octets, MAX_UNENDED_OCTETS + 1)
+            events.append(BadRequest(line[:MAX_REQUEST_OCTETS], octets, reply))
+            return
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            events.append(BadRequest(line, octets, _NOT_UTF_8))
+            return
+        verb, _, argument = text.partition(" ")
+        if verb.isascii():
+            verb = verb.upper()
+        events.append(Request(text, verb, argument, self._client))
+
+
+class _TelnetState(Enum):
+    """
+    What the next octet of a L{TelnetFilter} is.
+    """
+
+    TEXT = 0
+    COMMAND = 1
+    OPTION = 2
+    SUBNEGOTIATION = 3
+    SUBNEGOTIATION_COMMAND = 4
+
+
+_IAC = 255
+_WILL, _WONT, _DO, _DONT = 251, 252, 253, 254
+_SB, _SE = 250, 240
+
+
+class TelnetFilter:
+    """
+    Takes telnet's commands out of a stream of text (RFC 854), and refuses
+    each option that the peer asks for or offers: DO gets WONT, WILL gets DONT.
+
+    WONT and DONT are no news, as no option is ever on, and get no answer
+    (RFC 854, rule against loops). The other commands ask for nothing that
+    a line protocol has: they are dropped.
+    """
+
+    def __init__(self) -> None:
+        self._state = _TelnetState.TEXT
+        self._wish = 0
+
+    def concerns(self, data: bytes) -> bool:
+        """
+        Whether C{data} cannot be taken for text as it stands.
+        """
+        return b"\xff" in data or self._state is not _TelnetState.TEXT
+
+    def strip(self, data: bytes) -> tuple[bytes, bytes]:
+        """
+        Part one chunk into text and what has to be answered.
+
+        @return: The text, and the answers: no longer than C{data}.
+        """
+        text, answers = bytearray(), bytearray()
+        at = 0
+        while at < len(data):
+            if self._state in (_TelnetState.TEXT, _TelnetState.SUBNEGOTIATION):
+                end = data.find(_IAC, at)
+                end = len(data) if end < 0 else end
+                if self._state is _TelnetState.TEXT:
+                    text += data[at:end]
+                if end < len(data):
+                    self._state = _TelnetState(self._state.value + 1)
+                at = end + 1
+            else:
+                self._command(data[at], text, answers)
+                at += 1
+        return bytes(text), bytes(answers)
+
+    def _command(self, octet: int, text: bytearray, answers: bytearray) -> None:
+        """
+        Take one octet behind an IAC.
+        """
+        state, self._state = self._state, _TelnetState.TEXT
+        if state is _TelnetState.OPTION:
+            if self._wish in (_DO, _WILL):
+                refusal = _WONT if self._wish == _DO else _DONT
+                answers += bytes((_IAC, refusal, octet))
+        elif state is _TelnetState.SUBNEGOTIATION_COMMAND:
+            if octet != _SE:
+                self._state = _TelnetState.SUBNEGOTIATION
+        elif octet == _IAC:
+            text.append(_IAC)
+        elif octet in (_WILL, _WONT, _DO, _DONT):
+            self._wish = octet
+            self._state = _TelnetState.OPTION
+        elif octet == _SB:
+            self._state = _TelnetState.SUBNEGOTIATION
+
+
+class ProtocolError(Exception):
+    """
+    The peer does not speak this protocol. The message says what it sent.
+    """
+
+
+class ReplyParser:
+    """
+    Bytes from a service to L{Reply}s, in order: the client's side.
+    """
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._lines: list[str] = []
+        self._octets = 0
+
+    @property
+    def midway(self) -> bool:
+        """Whether a reply has begun and not ended."""
+        return bool(self._rest or self._lines)
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """
+        Take one chunk apart.
+
+        @return: The replies that are complete now.
+        @raise ProtocolError: If it is not a reply, or longer than
+            L{MAX_REPLY_OCTETS}.
+        """
+        *ended, rest = data.split(b"\n")
+        replies: list[Reply] = []
+        for piece in ended:
+            self._rest += piece
+            line = bytes(self._rest)
+            self._rest.clear()
+            self._octets += len(line)
+            self._checkSize()
+            self._lineEnded(line.removesuffix(b"\r"), replies)
+        self._rest += rest
+        self._checkSize()
+        return replies
+
+    def _checkSize(self) -> None:
+        """
+        Give up on a reply without an end.
+        """
+        if self._octets + len(self._rest) > MAX_REPLY_OCTETS:
+            raise ProtocolError(f"a reply of more than {MAX_REPLY_OCTETS} octets")
+
+    def _lineEnded(self, line: bytes, replies: list[Reply]) -> None:
+        """
+        Add one line to the reply that it belongs to.
+        """
+        text = line.decode("utf-8", "backslashreplace")
+        match = _REPLY_LINE.match(text)
+        if match is None:
+            raise ProtocolError(f"not a reply: {text[:80]!r}")
+        code, mark, rest = match.groups()
+        self._lines.append(rest)
+        if mark != "-":
+            replies.append(Reply(int(code), "\n".join(self._lines)))
+            self._lines = []
+            self._octets = 0
