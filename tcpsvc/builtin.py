@@ -6,8 +6,8 @@ The commands that every service has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Callable
 
 from attrs import define
 
@@ -110,7 +110,11 @@ class Inquiry:
     def status(self, request: Request) -> Reply:
         """answers how the service is, a line each of name: value"""
         facts = self._facts
-        claim, trail, counts = facts.slot.current, facts.journal.trail, facts.journal.counts
+        claim, trail, counts = (
+            facts.slot.current,
+            facts.journal.trail,
+            facts.journal.counts,
+        )
         expires = facts.certificateExpires
         values: dict[str, object] = {
             "version": tcpsvc.__version__,
@@ -175,9 +179,7 @@ def serviceCommands(facts: ServiceFacts) -> Commands:
     The commands of a session, to which others may be added.
     """
     commands = Commands()
-    for source in (
-        Help(commands), Conversation(facts.now), Inquiry(facts), Farewell()
-    ):
+    for source in (Help(commands), Conversation(facts.now), Inquiry(facts), Farewell()):
         for one in commandsOf(source):
             commands.add(one)
     return commands

@@ -18,10 +18,11 @@ A function becomes a command by the decorator L{command}::
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Callable, Iterable, Iterator, TypeVar
+from typing import TypeVar
 
 from attrs import evolve, frozen
 
@@ -134,7 +135,7 @@ def _checkedVerb(verb: str) -> str:
     @raise CommandsError: If no request could have it.
     """
     if not verb or not verb.isascii() or not verb.isprintable() or " " in verb:
-        raise CommandsError(f"{verb!r} cannot be a verb: ASCII without spaces is wanted")
+        raise CommandsError(f"{verb!r} is no verb: ASCII without spaces is wanted")
     return verb.upper()
 
 

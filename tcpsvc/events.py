@@ -11,7 +11,7 @@ a field.
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from attrs import define, field, frozen
 from constantly import NamedConstant
@@ -70,12 +70,8 @@ SESSION_OPENED = Event(
     LogLevel.info,
     "session {session} of {identity[name]} from {address} has begun",
 )
-REQUEST = Event(
-    "request", ("session", "n", "request", "request_b64?", "octets?")
-)
-REPLY = Event(
-    "reply", ("session", "n", "reply", "code", "duration_us")
-)
+REQUEST = Event("request", ("session", "n", "request", "request_b64?", "octets?"))
+REPLY = Event("reply", ("session", "n", "reply", "code", "duration_us"))
 SESSION_CLOSED = Event(
     "session.closed",
     ("session", "reason", "requests", "bytes_in", "bytes_out", "duration_s"),

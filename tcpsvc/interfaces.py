@@ -7,9 +7,11 @@ in this package is named beside it, and tests bring twins of their own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
@@ -77,10 +79,10 @@ class ITrail(Interface):
         """
 
 
-class ISession(Interface):
+class ISession(IProtocol):
     """
-    What an admitted client talks to, for as long as it is admitted. It is an
-    L{twisted.internet.interfaces.IProtocol} too.
+    What an admitted client talks to, for as long as it is admitted. L{stop} is
+    called before C{connectionLost}, and no octets come after it.
     """
 
     requests = Attribute("How many requests came, as an L{int}.")

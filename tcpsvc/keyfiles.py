@@ -9,7 +9,6 @@ line that says what happened, to which file, and what to do.
 
 from __future__ import annotations
 
-import os
 import shlex
 import stat
 from collections.abc import Callable
@@ -238,7 +237,7 @@ def readPrivateKey(path: Path) -> PrivateKey:
         a passphrase.
     """
     contents = _contents(path)
-    mode = stat.S_IMODE(os.stat(path).st_mode)
+    mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise BrokenKeyFile(
             path,
@@ -271,8 +270,9 @@ def _contents(path: Path) -> bytes:
         with path.open("rb") as file:
             contents = file.read(MAX_FILE_SIZE + 1)
     except FileNotFoundError:
+        maker = "client NAME" if path.parent.name == "clients" else "init"
         raise NoSuchKeyFile(
-            path, "there is no such file", "`tcpsvc keys init` makes one"
+            path, "there is no such file", f"`tcpsvc keys {maker}` makes one"
         ) from None
     except OSError as error:
         raise BrokenKeyFile(

@@ -7,7 +7,6 @@ Connections of which nobody knows yet who they are.
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
 
 from twisted.internet.interfaces import (
     IAddress,
@@ -22,7 +21,7 @@ from zope.interface import implementer
 from tcpsvc.doorway import Doorway
 from tcpsvc.events import HANDSHAKE_FAILED, Journal
 from tcpsvc.interfaces import AuditUnavailable
-from tcpsvc.sockets import Closing, tune, written
+from tcpsvc.sockets import Closing, Transport, tune, written
 from tcpsvc.tls import Judgement, ServerTLS, whyFailed
 
 
@@ -65,7 +64,9 @@ class PendingLimit(Factory):
         self._limit = limit
         self._pending: dict[Knock, str] = {}
 
-    def buildProtocol(self, address: IAddress | None) -> Knock:
+    def buildProtocol(  # type: ignore[override]  # never None
+        self, address: IAddress | None
+    ) -> Knock:
         """
         A connection was accepted; no TLS of it is worked on yet.
         """
@@ -75,7 +76,7 @@ class PendingLimit(Factory):
         """
         Build the TLS of one connection, with a doorway in it.
         """
-        return cast(TLSMemoryBIOProtocol, self._wrapping.buildProtocol(address))
+        return self._wrapping.buildProtocol(address)
 
     def enter(self, knock: Knock) -> None:
         """
@@ -109,6 +110,7 @@ class Knock(Protocol):
     """
 
     factory: PendingLimit
+    transport: Transport  # type: ignore[assignment]  # never None while in use
 
     def __init__(self, factory: PendingLimit, address: IAddress | None) -> None:
         self.factory = factory
@@ -179,7 +181,7 @@ class Knock(Protocol):
 
     def _settle(self) -> None:
         """
-        This connection is no longer pending.
+        Count the connection out.
         """
         self.factory.leave(self)
         if self._timer.active():

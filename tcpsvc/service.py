@@ -12,27 +12,25 @@ from typing import cast
 
 from attrs import frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
-    IReactorCore,
-    IReactorThreads,
     IReactorTime,
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Factory
-from twisted.internet.threads import deferToThreadPool
-from twisted.logger import globalLogPublisher, ILogObserver
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python.failure import Failure
 
 import tcpsvc
+from tcpsvc.admission import Admission
 from tcpsvc.audit.trail import InThread, Trail, TrailError
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
 from tcpsvc.commands import Command
-from tcpsvc.doorway import Admission, DoorwayFactory
-from tcpsvc.events import SERVICE_STARTED, SERVICE_STOPPED, Journal
+from tcpsvc.doorway import DoorwayFactory
+from tcpsvc.events import SERVICE_STARTED, SERVICE_STOPPED, Event, Journal
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.interfaces import AuditUnavailable
 from tcpsvc.pending import PendingLimit
@@ -92,28 +90,20 @@ class ExclusiveService(Service):
         self,
         settings: Settings,
         reactor: IReactorTime,
-        inThread: InThread | None = None,
+        inThread: InThread,
         observer: ILogObserver = globalLogPublisher,
     ) -> None:
         """
         @param reactor: Listens, and is the clock of all.
-        @param inThread: Runs a blocking call beside the reactor; by default
-            in its thread pool.
+        @param inThread: Runs a blocking call beside the reactor.
         @param observer: Gets the log.
         """
         self._settings = settings
         self._reactor = reactor
-        self._inThread = inThread or self._inThreadPool
+        self._inThread = inThread
         self._observer = observer
         self._ports: list[IListeningPort] = []
         self._begun = False
-
-    def _inThreadPool(self, work: object) -> Deferred[None]:
-        """
-        Run a blocking call in the reactor's thread pool.
-        """
-        pool = cast(IReactorThreads, self._reactor).getThreadPool()
-        return deferToThreadPool(self._reactor, pool, work)
 
     def privilegedStartService(self) -> None:
         """
@@ -140,7 +130,9 @@ class ExclusiveService(Service):
         self._begun = True
         settings, clock = self._settings, self._reactor
         try:
-            self._trail = Trail(settings.audit, settings.auditSync, clock, self._inThread)
+            self._trail = Trail(
+                settings.audit, settings.auditSync, clock, self._inThread
+            )
         except TrailError as error:
             raise StartError(str(error)) from None
         self._journal = Journal(self._trail, clock, self._observer)
@@ -148,13 +140,14 @@ class ExclusiveService(Service):
         try:
             for description, factory in self._doors():
                 self._listen(description, factory)
+            self._listeners = self._described()
             self._tell(SERVICE_STARTED)
         except (CannotListenError, OSError, AuditUnavailable) as error:
             for port in self._ports:
                 port.stopListening()
             self._trail.close()
             raise StartError(_whyNotListening(error)) from None
-        for how in self._listeners():
+        for how in self._listeners:
             self._journal.log.info("listening on {how}", how=how)
 
     def _assembled(self) -> Admission:
@@ -222,18 +215,22 @@ class ExclusiveService(Service):
             failures[0].raiseException()
         holdAcceptsDown(self._ports[-1])
 
-    def _listeners(self) -> list[str]:
+    def _described(self) -> list[str]:
         """
         Where the service listens and how, for log and trail.
         """
         secure = f"mutual TLS {self._settings.tlsMinimum} or later"
         return [
             f"{_place(port)}, "
-            + (secure if number < len(self._settings.listen) else "plaintext, anonymous")
+            + (
+                secure
+                if number < len(self._settings.listen)
+                else "plaintext, anonymous"
+            )
             for number, port in enumerate(self._ports)
         ]
 
-    def _tell(self, event: object) -> None:
+    def _tell(self, event: Event) -> None:
         """
         Tell that the service starts or stops.
         """
@@ -241,7 +238,7 @@ class ExclusiveService(Service):
             event,
             {
                 "version": tcpsvc.__version__,
-                "listeners": self._listeners(),
+                "listeners": self._listeners,
                 "backend": self._admission.backend.description,
                 "sync": self._settings.auditSync,
                 "certificate": fingerprintOf(self._settings.material.certificate),
@@ -256,12 +253,14 @@ class ExclusiveService(Service):
         super().stopService()
         if not self._begun:
             return succeed(None)
-        stopped = gatherResults(
-            [succeed(port.stopListening()) for port in self._ports], consumeErrors=True
+        closed = [maybeDeferred(port.stopListening) for port in self._ports]
+        ended = gatherResults(closed, consumeErrors=True).addCallback(
+            lambda _: self._admission.stop()
         )
-        stopped.addCallback(lambda _: self._admission.stop())
-        stopped.addCallback(lambda _: self._finish())
-        return stopped
+        ended.addCallback(lambda _: self._finish())
+        return ended.addErrback(
+            lambda failure: self._journal.log.failure("did not stop cleanly", failure)
+        )
 
     def _finish(self) -> None:
         """

@@ -13,22 +13,26 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import deque
-from typing import Callable
+from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tcpsvc.commands import BadArgument, Command, Commands
+from tcpsvc.answering import Answering
+from tcpsvc.commands import Commands
 from tcpsvc.events import SessionJournal
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession
+from tcpsvc.sockets import Transport
 from tcpsvc.wire import (
+    MAX_REQUEST_OCTETS,
     BadRequest,
     Event,
-    Negotiation,
     Reply,
     Request,
     RequestParser,
@@ -45,7 +49,7 @@ How many octets of replies are gathered before they are sent.
 """
 
 
-@implementer(ISession)
+@implementer(ISession, IPushProducer)
 class CommandSession(LineReceiver):
     """
     One client's conversation with the commands.
@@ -54,12 +58,13 @@ class CommandSession(LineReceiver):
         sends requests: then it is not read from either.
     """
 
-    MAX_LENGTH = 4096
+    MAX_LENGTH = MAX_REQUEST_OCTETS
+    transport: Transport  # type: ignore[assignment]  # never None while in use
 
     def __init__(
         self,
         client: Client,
-        commands: Commands,
+        commands: Answering,
         greeting: Reply,
         journal: SessionJournal,
         end: Callable[[str], None],
@@ -80,9 +85,10 @@ class CommandSession(LineReceiver):
         self._waitingOctets = 0
         self._reading = True
         self._inputEnded = False
+        self._answering = False
         self._stopped = False
         # What the next request waits for: a late answer, or the disk.
-        self._late: Deferred[None] | None = None
+        self._late: Deferred[Any] | None = None
 
     @property
     def busy(self) -> bool:
@@ -155,14 +161,17 @@ class CommandSession(LineReceiver):
         """
         Answer what waits, until something has to be waited for.
         """
+        if self._answering:
+            return
+        self._answering = True
         try:
             while self._waiting and self._late is None and not self.paused:
-                if self._stopped:
-                    return
                 if not self._answerPure():
                     self._answerOne(self._waiting.popleft())
         except AuditUnavailable as error:
             self._cannotRecord(Failure(error))
+        finally:
+            self._answering = False
         if not self._waiting:
             self._waitingOctets = 0
             if self._inputEnded and self._late is None and not self._stopped:
@@ -181,69 +190,70 @@ class CommandSession(LineReceiver):
         reason = ""
         while waiting and octets < MAX_GATHERED_OCTETS and not reason:
             event = waiting[0]
-            if type(event) is Request:
-                command = self._commands.find(event.verb)
-                if command is not None and not command.pure:
+            if isinstance(event, Request):
+                if not self._commands.isPure(event):
                     break
-                since = self._recordRequest({"request": event.line})
-                answer = self._called(command, event)
-                reply = answer if isinstance(answer, Reply) else self._tooLate(answer, event)
-            elif type(event) is BadRequest:
-                since = self._recordRequest(_asRecord(event))
-                reply = event.reply
+                answer = self._replied({"request": event.line}, event)
+            elif isinstance(event, BadRequest):
+                answer = self._replied(_asRecord(event), event)
+                reason = "line-too-long" if event.reply.closes else ""
             else:
-                assert type(event) is Negotiation
-                waiting.popleft()
-                gathered.append(event.answer)
-                octets += len(event.answer)
-                continue
+                answer = event.answer
             waiting.popleft()
-            text = str(reply)
-            self._journal.reply(self.requests, text, reply.code, since)
-            gathered.append(f"{text}\r\n".encode("utf-8", "backslashreplace"))
-            octets += len(gathered[-1])
-            if reply.closes:
-                reason = "quit" if type(event) is Request else "line-too-long"
+            gathered.append(answer)
+            octets += len(answer)
         if gathered:
             self._whenRecorded(self._send, b"".join(gathered), reason)
         return bool(gathered)
+
+    def _replied(self, record: dict[str, object], event: Request | BadRequest) -> bytes:
+        """
+        Tell of a request that has no effect, and of the reply to it.
+
+        @return: The reply's octets, which may leave when all is recorded.
+        """
+        since = self._recordRequest(record)
+        if isinstance(event, Request):
+            reply = self._commands.answerNow(event)
+        else:
+            reply = event.reply
+        self._journal.reply(self.requests, str(reply), reply.code, since)
+        return reply.encode()
 
     def _answerOne(self, event: Event) -> None:
         """
         Record a request, act on it, and answer.
         """
-        assert type(event) is Request
-        command = self._commands.find(event.verb)
+        assert isinstance(event, Request)
         since = self._recordRequest({"request": event.line})
-        self._whenRecorded(self._act, command, event, since)
+        self._whenRecorded(self._act, event, since)
 
-    def _act(self, command: Command, request: Request, since: float) -> None:
+    def _act(self, request: Request, since: float) -> None:
         """
-        Call a command whose request is recorded.
+        Act on a request that is recorded.
         """
-        answer = self._called(command, request)
-        if isinstance(answer, Reply):
-            self._finish(request, since, answer)
-            return
-        self._late = late = answer
-        late.addErrback(self._failed, request)
-        late.addCallback(self._cameLate, request, since)
+        reply = self._commands.answer(request)
+        if isinstance(reply, Reply):
+            self._finish(reply, since)
+        else:
+            self._late = reply
+            reply.addCallback(self._cameLate, since)
 
-    def _cameLate(self, answer: object, request: Request, since: float) -> None:
+    def _cameLate(self, reply: Reply, since: float) -> None:
         """
-        A command's late answer is here, or it has given up.
+        A late reply is here, or its command has given up.
         """
         self._late = None
         if self._stopped:
             return
         self._client.lastRequest = self._journal.seconds()
         try:
-            self._finish(request, since, self._asReply(answer, request))
+            self._finish(reply, since)
         except AuditUnavailable as error:
             self._cannotRecord(Failure(error))
         self._answer()
 
-    def _finish(self, request: Request, since: float, reply: Reply) -> None:
+    def _finish(self, reply: Reply, since: float) -> None:
         """
         Record a reply and then send it.
         """
@@ -268,74 +278,6 @@ class CommandSession(LineReceiver):
         self.bytesOut += len(octets)
         self.transport.write(octets)
 
-    # Commands.
-
-    def _called(
-        self, command: Command | None, request: Request
-    ) -> Reply | Deferred[object]:
-        """
-        Call a command.
-
-        @return: Its reply, or a Deferred of an answer that comes late.
-        """
-        if command is None:
-            return Reply(
-                500, f"UNKNOWN-COMMAND {request.verb[:64]}: HELP lists the commands"
-            )
-        if request.argument and not command.argument:
-            return Reply(501, f"BAD-ARGUMENT {command.verb} takes no argument")
-        try:
-            answer = command.function(request)
-        except Exception:
-            return self._failed(Failure(), request)
-        if isinstance(answer, (str, Reply)):
-            return self._asReply(answer, request)
-        if hasattr(answer, "__await__") and not isinstance(answer, Deferred):
-            answer = ensureDeferred(answer)
-        if not isinstance(answer, Deferred):
-            return self._asReply(answer, request)
-        return answer
-
-    def _tooLate(self, answer: Deferred[object], request: Request) -> Reply:
-        """
-        The reply of a command that was said to be pure and answers late.
-        """
-        answer.addErrback(lambda failure: None)
-        answer.cancel()
-        error = TypeError("a pure command has to answer at once")
-        return self._failed(Failure(error), request)
-
-    def _asReply(self, answer: object, request: Request) -> Reply:
-        """
-        The reply that a command's answer makes.
-        """
-        if isinstance(answer, Reply):
-            return answer
-        if isinstance(answer, str):
-            return Reply(200, answer)
-        kind = type(answer).__name__
-        return self._failed(
-            Failure(TypeError(f"a command returned {kind}; text is wanted")), request
-        )
-
-    def _failed(self, failure: Failure, request: Request) -> Reply:
-        """
-        The reply to a request whose command raised: what it raised is for
-        the log only.
-        """
-        if failure.check(BadArgument):
-            return Reply(501, f"BAD-ARGUMENT {' '.join(str(failure.value).split())}")
-        if not (self._stopped and failure.check(CancelledError)):
-            self._journal.log.failure(
-                "the command {verb} failed in session {session}",
-                failure,
-                verb=request.verb,
-                session=self._client.session,
-            )
-        return Reply(
-            451, f"COMMAND-FAILED {request.verb} failed; the service's log says why"
-        )
-
     # Records.
 
     def _recordRequest(self, fields: dict[str, object]) -> float:
@@ -359,7 +301,7 @@ class CommandSession(LineReceiver):
             then(*arguments)
             return
 
-        def recorded(ignored: None) -> None:
+        def recorded(_: None) -> None:
             self._late = None
             if not self._stopped:
                 then(*arguments)
@@ -442,6 +384,10 @@ class CommandBackend:
         @see: L{IBackend.openSession}
         """
         session: ISession = CommandSession(
-            client, self._commands, self._greeting(client), journal, end
+            client,
+            Answering(self._commands, journal.log),
+            self._greeting(client),
+            journal,
+            end,
         )
         return session

@@ -7,16 +7,18 @@ What is done to the sockets under the connections.
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IListeningPort,
+    IPushProducer,
     IReactorTime,
+    ISystemHandle,
     ITCPTransport,
-    ITransport,
 )
 from twisted.internet.tcp import Port
 
@@ -57,7 +59,7 @@ How many connections may be waiting for the answer to a close.
 """
 
 
-def tune(transport: ITransport) -> None:
+def tune(transport: Transport) -> None:
     """
     Find dead peers soon, and send small writes at once.
 
@@ -65,15 +67,17 @@ def tune(transport: ITransport) -> None:
     """
     if not ITCPTransport.providedBy(transport):
         return
-    transport.setTcpNoDelay(True)
-    transport.setTcpKeepAlive(True)
+    tcp = cast(ITCPTransport, transport)
+    tcp.setTcpNoDelay(True)
+    tcp.setTcpKeepAlive(True)
+    handle = cast(socket.socket, cast(ISystemHandle, transport).getHandle())
     for option, value in (
         (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
         (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
         (socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
         (socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000),
     ):
-        transport.getHandle().setsockopt(socket.IPPROTO_TCP, option, value)
+        handle.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def holdAcceptsDown(port: IListeningPort) -> None:
@@ -85,7 +89,7 @@ def holdAcceptsDown(port: IListeningPort) -> None:
     """
     if not isinstance(port, Port):
         return
-    doRead = port.doRead
+    doRead: Callable[[], None] = port.doRead
 
     def heldDown() -> None:
         port.numberAccepts = ACCEPTS_A_TURN
@@ -94,7 +98,7 @@ def holdAcceptsDown(port: IListeningPort) -> None:
     port.doRead = heldDown  # type: ignore[method-assign]  # Twisted has no setting
 
 
-def written(address: IAddress | None) -> str:
+def written(address: object) -> str:
     """
     @return: An address as people write it: C{192.0.2.1:49152},
         C{[2001:db8::1]:49152}, or C{unix}.
@@ -106,10 +110,28 @@ def written(address: IAddress | None) -> str:
     return "unix"
 
 
-class Closeable(Protocol):
+class Transport(Protocol):
     """
-    A transport that can be closed in good order, or at once.
+    What Twisted's TCP, UNIX and TLS transports have in common.
     """
+
+    def write(self, data: bytes) -> None:
+        """Send octets."""
+
+    def getPeer(self) -> IAddress:
+        """Where the other end is."""
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Tell the producer when to pause and when to go on."""
+
+    def unregisterProducer(self) -> None:
+        """Tell it no more; only then can the transport be closed."""
+
+    def pauseProducing(self) -> None:
+        """Read no more."""
+
+    def resumeProducing(self) -> None:
+        """Read again."""
 
     def loseConnection(self) -> None:
         """Close when all is written; over TLS, when the peer answers."""
@@ -128,9 +150,9 @@ class Closing:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._cutOffs: dict[Closeable, IDelayedCall] = {}
+        self._cutOffs: dict[Transport, IDelayedCall] = {}
 
-    def close(self, transport: Closeable, plaintext: bool = False) -> None:
+    def close(self, transport: Transport, plaintext: bool = False) -> None:
         """
         Close a transport, in good order if its peer lets us.
 
@@ -146,11 +168,11 @@ class Closing:
             CLOSE_PATIENCE, self._cutOff, transport
         )
         if plaintext and ITCPTransport.providedBy(transport):
-            transport.loseWriteConnection()
+            cast(ITCPTransport, transport).loseWriteConnection()
         else:
             transport.loseConnection()
 
-    def closed(self, transport: Closeable) -> None:
+    def closed(self, transport: Transport) -> None:
         """
         A transport is closed. It need not have been told to here.
         """
@@ -158,7 +180,7 @@ class Closing:
         if cutOff is not None and cutOff.active():
             cutOff.cancel()
 
-    def _cutOff(self, transport: Closeable) -> None:
+    def _cutOff(self, transport: Transport) -> None:
         """
         Wait no longer for a peer.
         """

@@ -10,11 +10,16 @@ import math
 import re
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any, ClassVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
 
 from tcpsvc.audit.trail import SYNC_POLICIES
@@ -37,11 +42,11 @@ class Options(usage.Options):
 tcpsvc serves one client at a time over mutual TLS, answers its commands, and
 records each request and reply. Keys are made by: tcpsvc keys init"""
 
-    optFlags = [
+    optFlags: ClassVar = [
         ["unsafe-plaintext", None, "Let --listen-plaintext leave this machine."],
     ]
 
-    optParameters = [
+    optParameters: ClassVar = [
         ["keys", None, "keys", "The directory of ca.pem, server.pem, server-key.pem."],
         ["audit", None, "audit.jsonl", "The file of the audit trail."],
         [
@@ -243,4 +248,12 @@ def makeService(
         from twisted.internet import reactor as globalReactor
 
         reactor = globalReactor
-    return ExclusiveService(options.settings, reactor)
+    return ExclusiveService(options.settings, reactor, partial(_inThread, reactor))
+
+
+def _inThread(reactor: IReactorTime, work: Callable[[], None]) -> Deferred[None]:
+    """
+    Run a blocking call in the reactor's thread pool.
+    """
+    threads: Any = reactor
+    return deferToThreadPool(threads, threads.getThreadPool(), work)

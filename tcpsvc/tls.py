@@ -87,9 +87,11 @@ _HANDSHAKE_REASONS = {
     "no shared cipher": "no cipher in common",
     "unexpected eof while reading": "the client left",
     "tlsv1 alert unknown ca": "the client does not know this service's CA",
-    "sslv3 alert bad certificate": "the client refused this service's certificate",
-    "sslv3 alert certificate unknown": "the client refused this service's certificate",
-    "sslv3 alert certificate expired": "the client finds this service's certificate expired",
+    "sslv3 alert bad certificate": "the client refuses this service's certificate",
+    "sslv3 alert certificate unknown": "the client refuses this service's certificate",
+    "sslv3 alert certificate expired": (
+        "the client finds this service's certificate expired"
+    ),
 }
 """
 OpenSSL's reasons for a failed handshake in words.
@@ -211,7 +213,12 @@ class ServerTLS:
         return self._judgements[connection]
 
     def _judge(
-        self, connection: SSL.Connection, shown: X509, error: int, depth: int, valid: int
+        self,
+        connection: SSL.Connection,
+        shown: X509,
+        error: int,
+        depth: int,
+        valid: int,
     ) -> bool:
         """
         Judge one certificate of a client's chain, after OpenSSL has.
@@ -235,7 +242,7 @@ class ServerTLS:
         return not judgement.refusal
 
 
-def whyFailed(judgement: Judgement, error: BaseException) -> str:
+def whyFailed(judgement: Judgement, error: BaseException | None) -> str:
     """
     Why a handshake failed, in words.
 
@@ -297,9 +304,6 @@ def _serverContext(material: ServerMaterial, minimum: int) -> SSL.Context:
         store.add_crl(material.crl)
         store.set_flags(X509StoreFlags.CRL_CHECK)
     context.set_alpn_select_callback(_chooseProtocol)
-    # Whatever name the client asked for, it gets this certificate; saying so
-    # (RFC 6066, section 3) spares users of s_client a puzzling line.
-    context.set_tlsext_servername_callback(lambda connection: None)
     return context
 
 
@@ -320,8 +324,8 @@ def _shown(certificate: x509.Certificate) -> dict[str, object]:
 
 
 def _chooseProtocol(
-    connection: SSL.Connection, offered: list[bytes]
-) -> bytes | object:
+    _: SSL.Connection, offered: list[bytes]
+) -> bytes | SSL._NoOverlappingProtocols:
     """
     The first protocol of the client's that is known here, or none: then
     the handshake goes on without, as it does for clients that offer nothing.

@@ -38,7 +38,7 @@ class Chain:
     @ivar head: The SHA-256 of the last one's line, in hex.
     """
 
-    __slots__ = ("records", "head")
+    __slots__ = ("head", "records")
 
     def __init__(self, records: int = 0, head: str = NOTHING_BEFORE) -> None:
         self.records = records

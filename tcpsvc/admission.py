@@ -1,0 +1,139 @@
+# -*- test-case-name: tests.test_admission -*-
+
+"""
+What all doorways to one resource share, and what they say to whom.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
+
+from tcpsvc.events import SESSION_REFUSED, Journal
+from tcpsvc.identity import Client
+from tcpsvc.interfaces import AuditUnavailable, IBackend, ISlot
+from tcpsvc.sockets import Closing
+from tcpsvc.times import toSeconds
+from tcpsvc.wire import Reply
+
+MAX_CONTROLS = 8
+"""
+How many control connections may be open at once.
+"""
+
+LAST_WORDS = {
+    "idle-timeout": Reply(421, "IDLE-TIMEOUT no request for too long; good bye"),
+    "session-limit": Reply(421, "SESSION-LIMIT a session may last no longer; good bye"),
+    "shutdown": Reply(421, "SHUTDOWN the service is stopping; good bye"),
+    "audit-unavailable": Reply(
+        421, "AUDIT-UNAVAILABLE nothing can be recorded now, so nothing is served"
+    ),
+    "control-limit": Reply(
+        421, f"BUSY {MAX_CONTROLS} control connections are open; try again later"
+    ),
+}
+"""
+What a client is told when the service sends it away, by the reason.
+"""
+
+
+class Guest(Protocol):
+    """
+    A connection that has a session, as the admission sees it.
+
+    @ivar gone: Fires when it is lost and cleaned up after.
+    """
+
+    gone: Deferred[None]
+
+    def end(self, reason: str) -> None:
+        """End the session."""
+
+
+@define(eq=False)
+class Admission:
+    """
+    What all doorways to one resource share.
+
+    @ivar slot: The right to use the resource.
+    @ivar backend: What answers the holder.
+    @ivar control: What answers those who only ask about the service.
+    @ivar idleTimeout: Seconds without a request; 0 is no limit.
+    @ivar maxSession: Seconds that a session may last; 0 is no limit.
+    @ivar stopping: Whether the service is going down.
+    """
+
+    slot: ISlot
+    backend: IBackend
+    control: IBackend
+    journal: Journal
+    closing: Closing
+    clock: IReactorTime
+    idleTimeout: float
+    maxSession: float
+    stopping: bool = field(default=False, init=False)
+    _inside: dict[Guest, bool] = field(factory=dict, init=False)
+
+    def enter(self, guest: Guest, control: bool) -> None:
+        """
+        Count a connection in that has a session.
+        """
+        self._inside[guest] = control
+
+    def leave(self, guest: Guest) -> None:
+        """
+        Count a connection out. It need not have been counted in.
+        """
+        self._inside.pop(guest, None)
+
+    def hasRoomForControl(self) -> bool:
+        """
+        Whether another control connection may be opened.
+        """
+        return sum(self._inside.values()) < MAX_CONTROLS
+
+    def busy(self, holder: Client) -> Reply:
+        """
+        @return: What a client is told while another holds the slot.
+        """
+        idle = max(0, int(self.clock.seconds() - holder.lastRequest))
+        return Reply(
+            421,
+            f"BUSY held by {holder.identity.name} since {toSeconds(holder.since)}, "
+            f"idle {idle} s",
+        )
+
+    def refused(self, client: Client, reason: str, holder: str = "") -> None:
+        """
+        Tell the journal that a client was turned away. It does not wait
+        for that: a trail that cannot be written is no reason to let it in.
+        """
+        record: dict[str, object] = {
+            "address": client.address,
+            "identity": client.identity.asRecord(),
+            "reason": reason,
+        }
+        because = ""
+        if holder:
+            record["holder"] = holder
+            because = f" (held by {holder})"
+        try:
+            self.journal.tell(SESSION_REFUSED, record, because=because)
+            self.journal.commit()
+        except AuditUnavailable as error:
+            self.journal.log.error("{error}", error=str(error))
+
+    def stop(self) -> Deferred[list[None]]:
+        """
+        Admit nobody any more, and end all sessions.
+
+        @return: Fires when they are gone and cleaned up after.
+        """
+        self.stopping = True
+        guests = list(self._inside)
+        for guest in guests:
+            guest.end("shutdown")
+        return gatherResults([guest.gone for guest in guests])

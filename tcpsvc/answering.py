@@ -1,0 +1,113 @@
+# -*- test-case-name: tests.test_answering -*-
+
+"""
+From a request to its reply: the command is found and called, and whatever
+it returns or raises becomes a reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tcpsvc.commands import BadArgument, Commands
+from tcpsvc.wire import Reply, Request
+
+MAX_SHOWN_VERB = 64
+"""
+How many characters of an unknown verb a reply repeats.
+"""
+
+
+class Answering:
+    """
+    Answers requests by a table of commands.
+
+    What a command raises is for the log only; of it the client learns just
+    that there was something.
+    """
+
+    def __init__(self, commands: Commands, log: Logger) -> None:
+        self._commands = commands
+        self._log = log
+
+    def isPure(self, request: Request) -> bool:
+        """
+        Whether answering the request has no effect but the reply.
+        """
+        command = self._commands.find(request.verb)
+        return command is None or command.pure
+
+    def answerNow(self, request: Request) -> Reply:
+        """
+        Answer a request that is pure.
+        """
+        reply = self.answer(request)
+        if not isinstance(reply, Deferred):
+            return reply
+        reply.cancel()
+        return self._failed(
+            Failure(TypeError("a pure command has to answer at once")), request
+        )
+
+    def answer(self, request: Request) -> Reply | Deferred[Reply]:
+        """
+        Answer a request.
+
+        @return: The reply, or a Deferred of one that comes late. It never
+            fails, and can be cancelled.
+        """
+        command = self._commands.find(request.verb)
+        if command is None:
+            verb = request.verb[:MAX_SHOWN_VERB]
+            return Reply(500, f"UNKNOWN-COMMAND {verb}: HELP lists the commands")
+        if request.argument and not command.argument:
+            return Reply(501, f"BAD-ARGUMENT {command.verb} takes no argument")
+        try:
+            answer = command.function(request)
+        except Exception:
+            return self._failed(Failure(), request)
+        if isinstance(answer, str):
+            return Reply(200, answer)
+        if not isinstance(answer, Deferred) and hasattr(answer, "__await__"):
+            answer = Deferred.fromCoroutine(cast(Coroutine[Any, Any, object], answer))
+        if not isinstance(answer, Deferred):
+            return self._asReply(answer, request)
+        return answer.addCallbacks(
+            self._asReply, self._failed, callbackArgs=(request,), errbackArgs=(request,)
+        )
+
+    def _asReply(self, answer: object, request: Request) -> Reply:
+        """
+        The reply that a command's answer makes.
+        """
+        if isinstance(answer, Reply):
+            return answer
+        if isinstance(answer, str):
+            return Reply(200, answer)
+        kind = type(answer).__name__
+        return self._failed(
+            Failure(TypeError(f"a command returned {kind}; text is wanted")), request
+        )
+
+    def _failed(self, failure: Failure, request: Request) -> Reply:
+        """
+        The reply to a request whose command raised something.
+        """
+        verb = request.verb
+        if failure.check(BadArgument):
+            return Reply(501, f"BAD-ARGUMENT {' '.join(str(failure.value).split())}")
+        if failure.check(CancelledError):
+            self._log.warn("the command {verb} was given up", verb=verb)
+        else:
+            self._log.failure(
+                "the command {verb} failed in session {session}",
+                failure,
+                verb=verb,
+                session=request.client.session,
+            )
+        return Reply(451, f"COMMAND-FAILED {verb} failed; the service's log says why")
