@@ -1,0 +1,60 @@
+# All that is made, and how. `make run` and `make test` set up what they need.
+
+PYTHON ?= python3
+VENV ?= .venv
+KEYS ?= keys
+CLIENT ?= $(shell id -un)
+TESTS ?= tests
+
+BIN := $(VENV)/bin
+
+.PHONY: run test lint types docs news wheel clean
+
+# Start the service in the foreground; make keys first if there are none.
+run: $(VENV)/.run
+	@test -e $(KEYS)/ca.pem || $(BIN)/tcpsvc keys init --keys $(KEYS)
+	@test -e $(KEYS)/clients/$(CLIENT).pem \
+	    || $(BIN)/tcpsvc keys client --keys $(KEYS) $(CLIENT) > /dev/null
+	@echo; echo "To talk to it, paste this into another terminal:"
+	@echo; $(BIN)/tcpsvc keys line --keys $(KEYS) $(CLIENT); echo
+	@exec $(BIN)/twistd -n --pidfile= tcpsvc --keys $(KEYS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m twisted.trial $(TESTS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.lint
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+# Show the news of the next release.
+news: $(VENV)/.news
+	$(BIN)/towncrier build --draft
+
+wheel: $(VENV)/.run
+	rm -rf build
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) build dist docs/_build _trial_temp* *.egg-info .mypy_cache .ruff_cache
+
+# One virtual environment; each stamp says that one set of extras is in it.
+$(VENV)/bin/pip:
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo >&2 \
+	    "make: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; \
+	    exit 1; }
+
+$(VENV)/.run: EXTRAS = console
+$(VENV)/.test: EXTRAS = console,test
+$(VENV)/.lint: EXTRAS = console,test,lint
+$(VENV)/.docs: EXTRAS = docs
+$(VENV)/.news: EXTRAS = news
+$(VENV)/.run $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.news: \
+		setup.cfg pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,17 @@
+"""
+How Sphinx builds the documentation.
+"""
+
+import tcpsvc
+
+project = "tcpsvc"
+copyright = "2026, the tcpsvc maintainers"
+version = release = tcpsvc.__version__
+
+extensions: list[str] = []
+exclude_patterns = ["_build"]
+nitpicky = True
+
+html_theme = "furo"
+html_title = f"tcpsvc {version}"
+html_copy_source = False
