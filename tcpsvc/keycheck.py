@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.test_keycheck -*-
 
 """
-What lies in a directory of keys, how it stands, what is wrong and how to mend it.
+What is wrong in a directory of keys, and how to mend it.
 
 Pure data out of files that are only read: nothing is printed or changed here.
 """
@@ -9,7 +9,7 @@ Pure data out of files that are only read: nothing is printed or changed here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,6 @@ from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from tcpsvc.identity import alternativeNames, fingerprintOf
 from tcpsvc.keyadvice import command, remake
 from tcpsvc.keyauthority import readRevoked
 from tcpsvc.keyfiles import (
@@ -28,9 +27,8 @@ from tcpsvc.keyfiles import (
     readCRL,
     readPrivateKey,
 )
-from tcpsvc.keynames import hostsOf
+from tcpsvc.keynames import hostAlternativeName, hostsOf
 from tcpsvc.keyrules import (
-    EXPIRING,
     Role,
     Status,
     leafProblems,
@@ -43,63 +41,6 @@ from tcpsvc.keyrules import (
 from tcpsvc.times import toSeconds
 
 _T = TypeVar("_T")
-
-
-@frozen
-class Entry:
-    """
-    One certificate of a directory, as a list shows it.
-
-    @ivar name: C{"ca"}, C{"server"}, or the client's name.
-    @ivar path: Where it is.
-    @ivar status: How it stands.
-    """
-
-    name: str
-    path: Path
-    certificate: x509.Certificate
-    status: Status
-
-    @property
-    def role(self) -> str:
-        """C{"ca"}, C{"server"} or C{"client"}."""
-        return "ca" if self.name == "ca" else Role.of(self.name).value
-
-    @property
-    def expires(self) -> str:
-        """When it ends: ISO 8601 in UTC."""
-        return toSeconds(self.certificate.not_valid_after_utc.timestamp())
-
-    @property
-    def begins(self) -> str:
-        """When it begins: ISO 8601 in UTC."""
-        return toSeconds(self.certificate.not_valid_before_utc.timestamp())
-
-    @property
-    def fingerprint(self) -> str:
-        """Its SHA-256 in lower-case hex, as in the audit trail."""
-        return fingerprintOf(self.certificate)
-
-    @property
-    def serial(self) -> str:
-        """Its serial number in lower-case hex, as in the audit trail."""
-        return format(self.certificate.serial_number, "x")
-
-    def asRecord(self) -> dict[str, object]:
-        """
-        @return: The entry as JSON primitives.
-        """
-        return {
-            "name": self.name,
-            "role": self.role,
-            "fingerprint": self.fingerprint,
-            "serial": self.serial,
-            "names": list(alternativeNames(self.certificate)),
-            "begins": self.begins,
-            "expires": self.expires,
-            "status": self.status.value,
-            "path": str(self.path),
-        }
 
 
 @frozen
@@ -126,39 +67,6 @@ class Finding:
         return f"{self.path}: {warning}{self.problem}; mend: {self.mend}"
 
 
-def entries(
-    directory: KeyDirectory, now: datetime, within: timedelta = EXPIRING
-) -> list[Entry]:
-    """
-    The certificates that are here.
-
-    @param within: How long before its end one is called expiring.
-
-    @raise KeyFileError: If one cannot be read.
-    """
-    return [
-        entryOf(directory, pair.name, pair.certificate, now, within)
-        for pair in directory.pairs()
-    ]
-
-
-def entryOf(
-    directory: KeyDirectory,
-    name: str,
-    path: Path,
-    now: datetime,
-    within: timedelta = EXPIRING,
-) -> Entry:
-    """
-    One certificate, of the directory or from elsewhere.
-
-    @raise KeyFileError: If it cannot be read.
-    """
-    certificate = readCertificate(path)
-    crl = readRevoked(directory, readCertificate(directory.ca))
-    return Entry(name, path, certificate, statusOf(certificate, now, crl, within))
-
-
 def check(
     directory: KeyDirectory, now: datetime, host: str | None = None
 ) -> list[Finding]:
@@ -173,6 +81,8 @@ def check(
     @raise tcpsvc.keynames.BadArgument: If C{host} is neither a host name nor an
         IP address.
     """
+    if host is not None:
+        hostAlternativeName(host)
     examination = _Examination(directory, now, host)
     examination.authority()
     for name in ("server", *_names(directory)):
@@ -218,6 +128,9 @@ class _Examination:
         Look at the authority and its revocation list.
         """
         pair = self.directory.pair("ca")
+        if self._isOfClient() and not pair.certificate.exists():
+            self._note(pair.certificate, "there is no such file", "ask for it")
+            return
         self.ca = self._read(readCertificate, pair.certificate)
         if self.ca:
             anew = remake(self.directory, "ca")
@@ -303,8 +216,13 @@ class _Examination:
         """
         if Role.of(pair.name) is Role.CLIENT or pair.key.exists() or self.host:
             return True
-        isOfClient = _names(self.directory) and not self.directory.caKey.exists()
-        return not isOfClient
+        return not self._isOfClient()
+
+    def _isOfClient(self) -> bool:
+        """
+        Whether the directory has a client's pair, and no key of the authority.
+        """
+        return bool(_names(self.directory)) and not self.directory.caKey.exists()
 
     def _lacksCertificate(self, pair: PairFiles) -> None:
         """

@@ -73,8 +73,7 @@ def clientAlternativeName(name: str) -> x509.GeneralName:
 
 def hostAlternativeName(host: str) -> x509.GeneralName:
     """
-    A server's host name (C{*.} may stand for one label) or IP address as a
-    subject alternative name.
+    A host name or IP address as a subject alternative name.
 
     @raise BadArgument: If it is neither.
     """
@@ -83,11 +82,28 @@ def hostAlternativeName(host: str) -> x509.GeneralName:
             return x509.IPAddress(ip_address(host))
         except ValueError:
             pass
-    if not _isHostName(host.removeprefix("*.")):
+    if not _isHostName(host):
         raise BadArgument(
             f"{host!r}: neither a host name (in ASCII, xn--… if need be) nor an "
             "IP address"
         )
+    return x509.DNSName(host)
+
+
+def serverAlternativeName(host: str) -> x509.GeneralName:
+    """
+    What a server is called as a subject alternative name: as
+    L{hostAlternativeName}, and C{*.} may stand for the first label (RFC 9525,
+    section 6.3). At least two more labels follow: clients refuse a certificate
+    altogether that is for all of C{*.lab}.
+
+    @raise BadArgument: If it is none of these.
+    """
+    domain = host.removeprefix("*.")
+    if domain == host:
+        return hostAlternativeName(host)
+    if "." not in domain or not _isHostName(domain):
+        raise BadArgument(f"{host!r}: no client takes that; write *.lab.example")
     return x509.DNSName(host)
 
 

@@ -14,7 +14,7 @@ was wrong to ask for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -45,11 +45,6 @@ from tcpsvc.keywriting import (
     writePrivateKey,
     writePublicKey,
 )
-
-PKCS12_ROUNDS = 600_000
-"""
-How often PBKDF2 hashes the passphrase of a bundle (OWASP, 2023, for SHA-256).
-"""
 
 
 def initialise(
@@ -223,7 +218,7 @@ def renew(
 def export(
     directory: KeyDirectory,
     name: str,
-    passphrase: str,
+    ask: Callable[[], str],
     path: Path,
     *,
     force: bool = False,
@@ -233,27 +228,30 @@ def export(
     7292), encrypted by PBES2 with AES-256.
 
     @param name: C{"server"} or a client's name.
+    @param ask: Answers with the passphrase, which is all that protects the key;
+        called when nothing else stands in the way.
     @param force: Whether to replace C{path}.
     """
-    if not passphrase:
-        raise BadArgument("an empty passphrase protects nothing")
     if Role.of(name) is Role.CLIENT:
         clientName(name)
     pair = directory.pair(name)
-    certificate = readCertificate(pair.certificate)
-    key = readPrivateKey(pair.key)
-    problem = whyApart(certificate, key)
-    if problem:
+    certificate, key = readCertificate(pair.certificate), readPrivateKey(pair.key)
+    authority = readCertificate(directory.ca)
+    if problem := whyApart(certificate, key):
         raise BrokenKeyFile(pair.certificate, problem, remake(directory, name))
+    if not force:
+        _refuseExisting(path)
+    passphrase = ask()
+    if not passphrase:
+        raise BadArgument("an empty passphrase protects nothing")
     encryption = (
         PrivateFormat.PKCS12.encryption_builder()
-        .kdf_rounds(PKCS12_ROUNDS)
         .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
         .hmac_hash(hashes.SHA256())
         .build(passphrase.encode())
     )
     bundle = pkcs12.serialize_key_and_certificates(
-        name.encode(), key, certificate, [readCertificate(directory.ca)], encryption
+        name.encode(), key, certificate, [authority], encryption
     )
     writeFile(path, bundle, mode=0o600, replace=force)
 

@@ -7,6 +7,7 @@ Assembles the service, and takes it down in order.
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Factory
-from twisted.logger import ILogObserver, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 import tcpsvc
@@ -73,12 +74,14 @@ class Settings:
 
 class StartError(SystemExit):
     """
-    The service cannot start. As a L{SystemExit} it ends the process with
-    status 1 and its message, one line, on standard error.
+    The service cannot start: ends the process with status 1.
+
+    @ivar message: Why, in one line.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(f"tcpsvc: {message}")
+        super().__init__(1)
+        self.message = message
 
 
 class ExclusiveService(Service):
@@ -102,6 +105,7 @@ class ExclusiveService(Service):
         self._reactor = reactor
         self._inThread = inThread
         self._observer = observer
+        self._log = Logger(namespace="tcpsvc", observer=observer)
         self._ports: list[IListeningPort] = []
         self._begun = False
 
@@ -123,11 +127,23 @@ class ExclusiveService(Service):
 
     def _begin(self) -> None:
         """
+        Open all, or say why that cannot be done.
+        """
+        self._begun = True
+        try:
+            self._open()
+        except StartError as error:
+            # The log may be a file, and has taken standard error's place.
+            self._log.critical("cannot start: {why}", why=error.message)
+            print(f"tcpsvc: {error.message}", file=sys.__stderr__)
+            raise
+
+    def _open(self) -> None:
+        """
         Open the trail, then the doors.
 
         @raise StartError: If that cannot be done; then nothing is left open.
         """
-        self._begun = True
         settings, clock = self._settings, self._reactor
         try:
             self._trail = Trail(
@@ -142,7 +158,7 @@ class ExclusiveService(Service):
                 self._listen(description, factory)
             self._listeners = self._described()
             self._tell(SERVICE_STARTED)
-        except (CannotListenError, OSError, AuditUnavailable) as error:
+        except Exception as error:
             for port in self._ports:
                 port.stopListening()
             self._trail.close()

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -87,6 +87,19 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         MODULE:OBJECT of further commands; may be given several times.
         """
         self["commands"].append(name)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Parse and check the command line.
+
+        @raise SystemExit: If something is wrong with it: one line on standard
+            error, and status 1. (C{twistd} itself would print the whole help
+            on standard output before a L{UsageError}.)
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"tcpsvc: {error}; see: twistd tcpsvc --help") from None
 
     def postOptions(self) -> None:
         """
