@@ -7,8 +7,7 @@ it returns or raises becomes a reply.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, cast
+from inspect import iscoroutine
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -21,6 +20,9 @@ MAX_SHOWN_VERB = 64
 """
 How many characters of an unknown verb a reply repeats.
 """
+
+
+_CODES = range(200, 600)
 
 
 class Answering:
@@ -69,12 +71,12 @@ class Answering:
             return Reply(501, f"BAD-ARGUMENT {command.verb} takes no argument")
         try:
             answer = command.function(request)
-        except Exception:
+        except (Exception, SystemExit):  # argparse exits
             return self._failed(Failure(), request)
         if isinstance(answer, str):
             return Reply(200, answer)
-        if not isinstance(answer, Deferred) and hasattr(answer, "__await__"):
-            answer = Deferred.fromCoroutine(cast(Coroutine[Any, Any, object], answer))
+        if iscoroutine(answer):
+            answer = Deferred.fromCoroutine(answer)
         if not isinstance(answer, Deferred):
             return self._asReply(answer, request)
         return answer.addCallbacks(
@@ -85,14 +87,15 @@ class Answering:
         """
         The reply that a command's answer makes.
         """
-        if isinstance(answer, Reply):
-            return answer
         if isinstance(answer, str):
             return Reply(200, answer)
-        kind = type(answer).__name__
-        return self._failed(
-            Failure(TypeError(f"a command returned {kind}; text is wanted")), request
-        )
+        if isinstance(answer, Reply):
+            if answer.code in _CODES and isinstance(answer.text, str):
+                return answer
+            problem = f"a command returned {answer!r}: no code and text"
+        else:
+            problem = f"a command returned {type(answer).__name__}; text is wanted"
+        return self._failed(Failure(TypeError(problem)), request)
 
     def _failed(self, failure: Failure, request: Request) -> Reply:
         """

@@ -162,6 +162,8 @@ def commandsOf(source: object) -> list[Command]:
     found = []
     for name in names:
         attribute = inspect.getattr_static(source, name, None)
+        if isinstance(attribute, (staticmethod, classmethod)):
+            attribute = attribute.__func__
         if isinstance(getattr(attribute, _ATTRIBUTE, None), Command):
             found.extend(commandsOf(getattr(source, name)))
     return found
@@ -215,7 +217,8 @@ def namedCommands(name: str) -> list[Command]:
         source: object = import_module(moduleName)
     except Exception as error:
         raise CommandsError(
-            f"{name}: the module cannot be imported: {type(error).__name__}: {error}"
+            f"{name}: the module cannot be imported: {type(error).__name__}: "
+            + " ".join(str(error).split())
         ) from error
     for part in objectName.split("."):
         try:

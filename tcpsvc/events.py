@@ -70,7 +70,7 @@ SESSION_OPENED = Event(
     LogLevel.info,
     "session {session} of {identity[name]} from {address} has begun",
 )
-REQUEST = Event("request", ("session", "n", "request", "request_b64?", "octets?"))
+REQUEST = Event("request", ("session", "n", "request?", "request_b64?", "octets?"))
 REPLY = Event("reply", ("session", "n", "reply", "code", "duration_us"))
 SESSION_CLOSED = Event(
     "session.closed",

@@ -68,7 +68,7 @@ def clientAlternativeName(name: str) -> x509.GeneralName:
     try:
         return hostAlternativeName(name)
     except BadArgument:
-        return x509.UniformResourceIdentifier(f"urn:tcpsvc:{quote(name, safe='')}")
+        return x509.UniformResourceIdentifier(f"urn:tcpsvc:{quote(name)}")
 
 
 def hostAlternativeName(host: str) -> x509.GeneralName:

@@ -285,7 +285,7 @@ def _write(
     if force:
         _keepFormer(directory, pair)
     else:
-        _refuseExisting(pair.certificate, *((pair.key,) if key else ()))
+        _refuseExisting(pair.certificate)
     if key:
         writePrivateKey(pair.key, key, replace=force)
     writePEM(pair.certificate, certificate, replace=force)

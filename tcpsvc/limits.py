@@ -62,10 +62,15 @@ class TimeLimits:
         End the session if it has reached a limit.
         """
         now = self.clock.seconds()
-        idle = 0.0 if self.session.busy else now - self.client.lastRequest
-        if self.longest and now - self.client.since >= self.longest:
+        # Sums, as in start(): differences are rounded otherwise, and a moment
+        # that is now for one would not be reached for the other.
+        if self.longest and now >= self.client.since + self.longest:
             self.end("session-limit")
-        elif self.idle and idle >= self.idle:
+        elif (
+            self.idle
+            and not self.session.busy
+            and now >= self.client.lastRequest + self.idle
+        ):
             self.end("idle-timeout")
         else:
             self.start()

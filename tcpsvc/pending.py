@@ -197,7 +197,9 @@ class Knock(Protocol):
         judgement = self._judgement
         record: dict[str, object] = {
             "address": written(self._address),
-            "reason": self._failure or whyFailed(judgement, failure.value),
+            "reason": judgement.refusal
+            or self._failure
+            or whyFailed(judgement, failure.value),
         }
         shown = ""
         if judgement.shown is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import cast
 
 from attrs import frozen
@@ -72,16 +73,23 @@ class Settings:
     maxPending: int
 
 
-class StartError(SystemExit):
+class StartError(Exception):
     """
-    The service cannot start: ends the process with status 1.
-
-    @ivar message: Why, in one line.
+    The service cannot start. The message is one line for people.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(1)
-        self.message = message
+
+def _inOneLine(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """
+    An exception hook that shows why the service did not start, and no
+    traceback. Standard error itself may be the log by now.
+    """
+    if issubclass(kind, StartError):
+        print(f"tcpsvc: {error}", file=sys.__stderr__)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 class ExclusiveService(Service):
@@ -133,9 +141,9 @@ class ExclusiveService(Service):
         try:
             self._open()
         except StartError as error:
-            # The log may be a file, and has taken standard error's place.
-            self._log.critical("cannot start: {why}", why=error.message)
-            print(f"tcpsvc: {error.message}", file=sys.__stderr__)
+            # twistd lets it end the process; as a daemon it tells its parent.
+            self._log.critical("cannot start: {why}", why=str(error))
+            sys.excepthook = _inOneLine
             raise
 
     def _open(self) -> None:

@@ -99,7 +99,7 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            raise SystemExit(f"tcpsvc: {error}; see: twistd tcpsvc --help") from None
+            raise SystemExit(f"tcpsvc: {error}") from None
 
     def postOptions(self) -> None:
         """
@@ -129,15 +129,15 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         self.settings = Settings(
             listen=listen,
             listenPlaintext=plaintext,
-            material=self._material(),
             tlsMinimum=self["tls-minimum"],
-            commands=self._commands(),
-            audit=self._audit(),
             auditSync=self["audit-sync"],
             idleTimeout=self._seconds("idle-timeout"),
             maxSession=self._seconds("max-session"),
             handshakeTimeout=self._seconds("handshake-timeout", above=0),
             maxPending=self._count("max-pending"),
+            audit=self._audit(),
+            commands=self._commands(),
+            material=self._material(),
         )
 
     def _seconds(self, name: str, above: float | None = None) -> float:

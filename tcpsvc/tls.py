@@ -7,6 +7,7 @@ refused, in words.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from hashlib import sha256
 from weakref import WeakKeyDictionary
@@ -86,15 +87,16 @@ _HANDSHAKE_REASONS = {
     "unsupported protocol": "a version of TLS that is not allowed",
     "no shared cipher": "no cipher in common",
     "unexpected eof while reading": "the client left",
-    "tlsv1 alert unknown ca": "the client does not know this service's CA",
-    "sslv3 alert bad certificate": "the client refuses this service's certificate",
-    "sslv3 alert certificate unknown": "the client refuses this service's certificate",
-    "sslv3 alert certificate expired": (
+    "alert unknown ca": "the client does not know this service's CA",
+    "alert bad certificate": "the client refuses this service's certificate",
+    "alert certificate unknown": "the client refuses this service's certificate",
+    "alert certificate expired": (
         "the client finds this service's certificate expired"
     ),
 }
 """
-OpenSSL's reasons for a failed handshake in words.
+OpenSSL's reasons for a failed handshake in words. What it writes before
+C{alert} differs from version to version.
 """
 
 
@@ -254,7 +256,8 @@ def whyFailed(judgement: Judgement, error: BaseException | None) -> str:
         return "the client left"
     problem = error.args[0]
     words = problem[-1][2] if isinstance(problem, list) else str(error.args[-1])
-    return _HANDSHAKE_REASONS.get(words.lower(), words)
+    known = re.sub(r"^\S+ alert ", "alert ", words.lower())
+    return _HANDSHAKE_REASONS.get(known, words)
 
 
 def identityOfPeer(connection: SSL.Connection) -> Identity:

@@ -68,21 +68,24 @@ class Reply(NamedTuple):
 
     def __str__(self) -> str:
         """
-        The reply as it is sent, without the last line's ending.
+        The reply as it is sent, without the last line's ending. What UTF-8
+        cannot say (a lone surrogate) is written as an escape.
         """
-        if "\n" not in self.text and "\r" not in self.text:
-            return f"{self.code} {self.text}"
-        *others, last = self.lines
+        text = self.text
+        if not text.isascii():
+            text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        if "\n" not in text and "\r" not in text:
+            return f"{self.code} {text}"
+        *others, last = _LINE_BREAK.split(text)
         return "".join(f"{self.code}-{line}\r\n" for line in others) + (
             f"{self.code} {last}"
         )
 
     def encode(self) -> bytes:
         """
-        @return: The octets to send. What UTF-8 cannot say (a lone surrogate)
-            is written as an escape.
+        @return: The octets to send.
         """
-        return f"{self}\r\n".encode("utf-8", "backslashreplace")
+        return f"{self}\r\n".encode()
 
 
 class Request(NamedTuple):
@@ -164,11 +167,13 @@ class RequestParser:
             and all later chunks give nothing more.
         """
         events: list[Event] = []
+        if self._closed:
+            return events
         if self._telnet.concerns(data):
             data, answers = self._telnet.strip(data)
             if answers:
                 events.append(Negotiation(answers))
-        if not data or self._closed:
+        if not data:
             return events
         first, *others = self._withLineFeeds(data).split(b"\n")
         if not others:
