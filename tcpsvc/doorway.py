@@ -104,6 +104,7 @@ class Doorway(Protocol):
         self._mayBeTold = False
         self._early = bytearray()
         self._claim: Claim | None = None
+        self._lost = False
 
     # Arriving.
 
@@ -129,7 +130,10 @@ class Doorway(Protocol):
             self.handshakeEnded(None)
             self._arrive(identity, tls, secured.negotiatedProtocol)
         except Exception:
-            self._abort(Failure())
+            failure = Failure()
+            if self._state is _State.ARRIVING:
+                self.handshakeEnded(failure)
+            self._abort(failure)
 
     def _arrive(
         self, identity: Identity, tls: dict[str, object] | None, protocol: bytes | None
@@ -171,8 +175,11 @@ class Doorway(Protocol):
         Something failed that never should: nobody is let in by it.
         """
         self._admission.journal.log.failure("a client was not admitted", failure)
+        if self._session is not None and self._state is not _State.LEAVING:
+            self._leaveSession("failed", self._session)
         self._state = _State.LEAVING
-        self.transport.abortConnection()
+        if not self._lost:
+            self.transport.abortConnection()
 
     # Turned away.
 
@@ -209,6 +216,9 @@ class Doorway(Protocol):
             self._admission.slot.release(claim)
             return
         self._claim = claim
+        if self._admission.stopping:
+            self._refuse(client, "shutdown", LAST_WORDS["shutdown"])
+            return
         self._open(client, record, self._admission.backend)
 
     def _open(
@@ -347,6 +357,7 @@ class Doorway(Protocol):
         """
         The transport is gone: when the backend is cleaned up, the slot is free.
         """
+        self._lost = True
         self._admission.closing.closed(self.transport)
         if self._state is _State.ARRIVING:
             self.handshakeEnded(reason)

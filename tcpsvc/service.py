@@ -160,8 +160,8 @@ class ExclusiveService(Service):
         except TrailError as error:
             raise StartError(str(error)) from None
         self._journal = Journal(self._trail, clock, self._observer)
-        self._admission = self._assembled()
         try:
+            self._admission = self._assembled()
             for description, factory in self._doors():
                 self._listen(description, factory)
             self._listeners = self._described()
@@ -170,7 +170,7 @@ class ExclusiveService(Service):
             for port in self._ports:
                 port.stopListening()
             self._trail.close()
-            raise StartError(_whyNotListening(error)) from None
+            raise StartError(str(error)) from None
         for how in self._listeners:
             self._journal.log.info("listening on {how}", how=how)
 
@@ -227,7 +227,7 @@ class ExclusiveService(Service):
         """
         Open one door.
 
-        @raise CannotListenError: If it cannot be opened.
+        @raise StartError: If it cannot be opened.
         """
         endpoint = cast(
             IStreamServerEndpoint, serverFromString(self._reactor, description)
@@ -235,8 +235,8 @@ class ExclusiveService(Service):
         failures: list[Failure] = []
         listening = endpoint.listen(factory)
         listening.addCallbacks(self._ports.append, failures.append)
-        if failures:
-            failures[0].raiseException()
+        for failure in failures:
+            raise StartError(f"cannot listen on {description}: {_why(failure.value)}")
         holdAcceptsDown(self._ports[-1])
 
     def _described(self) -> list[str]:
@@ -308,12 +308,9 @@ def _place(port: IListeningPort) -> str:
     return f"unix:{name.decode(errors='replace') if isinstance(name, bytes) else name}"
 
 
-def _whyNotListening(error: Exception) -> str:
+def _why(error: BaseException | None) -> str:
     """
-    Why a door could not be opened, in one line.
+    Why a door could not be opened, without where.
     """
-    if isinstance(error, CannotListenError):
-        where = f"{error.interface}:{error.port}" if error.interface else error.port
-        why = getattr(error.socketError, "strerror", None) or error.socketError
-        return f"cannot listen on {where}: {why}"
-    return str(error)
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    return getattr(cause, "strerror", None) or str(cause)

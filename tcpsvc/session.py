@@ -193,9 +193,11 @@ class CommandSession(LineReceiver):
             if isinstance(event, Request):
                 if not self._commands.isPure(event):
                     break
-                answer = self._replied({"request": event.line}, event)
+                reply = self._replied({"request": event.line}, event)
+                answer = reply.encode()
+                reason = "quit" if reply.closes else ""
             elif isinstance(event, BadRequest):
-                answer = self._replied(_asRecord(event), event)
+                answer = self._replied(_asRecord(event), event).encode()
                 reason = "line-too-long" if event.reply.closes else ""
             else:
                 answer = event.answer
@@ -206,11 +208,11 @@ class CommandSession(LineReceiver):
             self._whenRecorded(self._send, b"".join(gathered), reason)
         return bool(gathered)
 
-    def _replied(self, record: dict[str, object], event: Request | BadRequest) -> bytes:
+    def _replied(self, record: dict[str, object], event: Request | BadRequest) -> Reply:
         """
         Tell of a request that has no effect, and of the reply to it.
 
-        @return: The reply's octets, which may leave when all is recorded.
+        @return: The reply, which may leave when all is recorded.
         """
         since = self._recordRequest(record)
         if isinstance(event, Request):
@@ -218,7 +220,7 @@ class CommandSession(LineReceiver):
         else:
             reply = event.reply
         self._journal.reply(self.requests, str(reply), reply.code, since)
-        return reply.encode()
+        return reply
 
     def _answerOne(self, event: Event) -> None:
         """
@@ -233,7 +235,11 @@ class CommandSession(LineReceiver):
         Act on a request that is recorded.
         """
         reply = self._commands.answer(request)
-        if isinstance(reply, Reply):
+        if self._stopped:
+            # The command itself has ended the session.
+            if not isinstance(reply, Reply):
+                reply.cancel()
+        elif isinstance(reply, Reply):
             self._finish(reply, since)
         else:
             self._late = reply

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     ISystemHandle,
     ITCPTransport,
+    IUNIXTransport,
 )
 from twisted.internet.tcp import Port
 
@@ -65,8 +66,8 @@ def tune(transport: Transport) -> None:
 
     A transport without TCP under it is left as it is.
     """
-    if not ITCPTransport.providedBy(transport):
-        return
+    if not ITCPTransport.providedBy(transport) or IUNIXTransport.providedBy(transport):
+        return  # Twisted's UNIX sockets say that they are TCP too.
     tcp = cast(ITCPTransport, transport)
     tcp.setTcpNoDelay(True)
     tcp.setTcpKeepAlive(True)

@@ -52,17 +52,21 @@ class Chain:
         @param fields: JSON primitives; what is not ASCII is escaped.
         @return: Its line, without a newline.
         """
-        self.records += 1
         record = {
-            "seq": self.records,
+            "seq": self.records + 1,
             "time": toMicroseconds(moment),
             "event": event,
             **fields,
             "prev": self.head,
         }
-        line = _encode(record)
-        if not line.isascii():
+        try:
+            line = _encode(record)
+        except UnicodeEncodeError:
+            # A lone surrogate, which UTF-8 cannot say and an escape can.
+            line = b""
+        if not line or not line.isascii():
             line = json.dumps(record, separators=(",", ":")).encode("ascii")
+        self.records += 1
         self.head = sha256(line).hexdigest()
         return line
 
@@ -75,9 +79,10 @@ def chainAfter(line: bytes) -> Chain:
     @raise BrokenRecord: If it is no record.
     """
     try:
-        record = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        record = json.loads(line)
+    except (ValueError, RecursionError):
         raise BrokenRecord("it is not JSON") from None
-    if not isinstance(record, dict) or not isinstance(record.get("seq"), int):
+    number = record.get("seq") if isinstance(record, dict) else None
+    if type(number) is not int or number < 1:
         raise BrokenRecord("it has no sequence number")
-    return Chain(record["seq"], sha256(line).hexdigest())
+    return Chain(number, sha256(line).hexdigest())

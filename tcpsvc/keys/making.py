@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_keys -*-
+# -*- test-case-name: tests.test_keys_making -*-
 
 """
 The certificate authority of a small lab, in a directory of keys.
@@ -23,9 +23,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 
-from tcpsvc.issuing import Authority, Bearer, newKey, requestFor
-from tcpsvc.keyadvice import remake
-from tcpsvc.keyauthority import openAuthority, whyRevokedKey
 from tcpsvc.keyfiles import (
     BrokenKeyFile,
     KeyDirectory,
@@ -36,9 +33,12 @@ from tcpsvc.keyfiles import (
     readPrivateKey,
     readRequest,
 )
-from tcpsvc.keynames import BadArgument, clientName, commonNameOf, hostsOf
-from tcpsvc.keyrules import Role, leafProblems, whyApart, whyWeak
-from tcpsvc.keywriting import (
+from tcpsvc.keys.advice import remake
+from tcpsvc.keys.authority import openAuthority, whyRevokedKey
+from tcpsvc.keys.issuing import Authority, Bearer, newKey, requestFor
+from tcpsvc.keys.names import BadArgument, clientName, commonNameOf, hostsOf
+from tcpsvc.keys.rules import Role, leafProblems, whyApart, whyWeak
+from tcpsvc.keys.writing import (
     KeyFileExists,
     writeFile,
     writePEM,

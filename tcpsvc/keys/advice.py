@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_keyadvice -*-
+# -*- test-case-name: tests.test_keys_advice -*-
 
 """
 What people are told to type: command lines that can be pasted into a shell.
@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography import x509
 
 from tcpsvc.keyfiles import KeyDirectory
-from tcpsvc.keynames import hostAlternativeName
+from tcpsvc.keys.names import hostAlternativeName
 
 DEFAULT_KEYS = Path("keys")
 """
@@ -55,7 +55,7 @@ def opensslLine(directory: KeyDirectory, name: str, host: str, port: int = 4433)
     @param host: The server's host name or IP address.
     @param port: Its TCP port.
 
-    @raise tcpsvc.keynames.BadArgument: If C{host} is neither.
+    @raise tcpsvc.keys.names.BadArgument: If C{host} is neither.
     """
     if isinstance(hostAlternativeName(host), x509.IPAddress):
         address = f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_keyauthority -*-
+# -*- test-case-name: tests.test_keys_authority -*-
 
 """
 The authority as it lies in a directory of keys: its certificate, its private
@@ -14,8 +14,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-from tcpsvc.issuing import Authority
-from tcpsvc.keyadvice import command
 from tcpsvc.keyfiles import (
     BrokenKeyFile,
     KeyDirectory,
@@ -24,7 +22,9 @@ from tcpsvc.keyfiles import (
     readCRL,
     readPrivateKey,
 )
-from tcpsvc.keyrules import (
+from tcpsvc.keys.advice import command
+from tcpsvc.keys.issuing import Authority
+from tcpsvc.keys.rules import (
     isListOf,
     isRevoked,
     isSignedBy,
@@ -32,7 +32,7 @@ from tcpsvc.keyrules import (
     whyNoAuthority,
     whyNotNow,
 )
-from tcpsvc.keywriting import locked, writePEM
+from tcpsvc.keys.writing import locked, writePEM
 
 
 def openAuthority(directory: KeyDirectory, now: datetime) -> Authority:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_keycheck -*-
+# -*- test-case-name: tests.test_keys_check -*-
 
 """
 What is wrong in a directory of keys, and how to mend it.
@@ -17,8 +17,6 @@ from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from tcpsvc.keyadvice import command, remake
-from tcpsvc.keyauthority import readRevoked
 from tcpsvc.keyfiles import (
     BrokenKeyFile,
     KeyDirectory,
@@ -27,8 +25,10 @@ from tcpsvc.keyfiles import (
     readCRL,
     readPrivateKey,
 )
-from tcpsvc.keynames import hostAlternativeName, hostsOf
-from tcpsvc.keyrules import (
+from tcpsvc.keys.advice import command, remake
+from tcpsvc.keys.authority import readRevoked
+from tcpsvc.keys.names import hostAlternativeName, hostsOf
+from tcpsvc.keys.rules import (
     Role,
     Status,
     leafProblems,
@@ -78,7 +78,7 @@ def check(
 
     @param host: What clients call the server, if its name is to be checked.
 
-    @raise tcpsvc.keynames.BadArgument: If C{host} is neither a host name nor an
+    @raise tcpsvc.keys.names.BadArgument: If C{host} is neither a host name nor an
         IP address.
     """
     if host is not None:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_keynames -*-
+# -*- test-case-name: tests.test_keys_names -*-
 
 """
 What clients and servers may be called, and how a certificate says it.

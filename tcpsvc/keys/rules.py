@@ -1,0 +1,281 @@
+# -*- test-case-name: tests.test_keys_rules -*-
+
+"""
+What is asked of keys and certificates: each rule once, for those who make them,
+those who look for what is wrong, and those who list them.
+
+Pure. A function C{why…} answers with a phrase that fits after a file's name and
+a colon, or with L{None} if there is nothing wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import Enum
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tcpsvc.identity import UnacceptableCertificate, allows, identityFrom
+from tcpsvc.keyfiles import PrivateKey
+from tcpsvc.keys.names import hostAlternativeName, hostsOf
+from tcpsvc.times import toSeconds
+
+EXPIRING = timedelta(days=30)
+"""
+How long before its end a certificate is due to be renewed.
+"""
+
+MIN_RSA_BITS = 2048
+"""
+The shortest RSA key that is signed (NIST SP 800-131A).
+"""
+
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+"""
+The curves that TLS 1.3 can sign on (RFC 8446, section 4.2.3).
+"""
+
+
+class Role(Enum):
+    """
+    What a certificate is for.
+    """
+
+    CLIENT = "client"
+    SERVER = "server"
+
+    @classmethod
+    def of(cls, name: str) -> Role:
+        """
+        The role of whoever has the files of this name in a directory of keys.
+
+        @param name: C{"server"} or a client's name.
+        """
+        return cls.SERVER if name == "server" else cls.CLIENT
+
+    @property
+    def usage(self) -> x509.ObjectIdentifier:
+        """The one extended key usage (RFC 5280, section 4.2.1.12) it has."""
+        if self is Role.SERVER:
+            return ExtendedKeyUsageOID.SERVER_AUTH
+        return ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+class Status(Enum):
+    """
+    How a certificate stands at a moment.
+    """
+
+    VALID = "valid"
+    EXPIRING = "expiring"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not yet valid"
+    REVOKED = "revoked"
+
+    @property
+    def isDue(self) -> bool:
+        """Whether to renew it. A revoked one is done with."""
+        return self in (Status.EXPIRING, Status.EXPIRED)
+
+
+def statusOf(
+    certificate: x509.Certificate,
+    now: datetime,
+    crl: x509.CertificateRevocationList | None = None,
+    within: timedelta = EXPIRING,
+) -> Status:
+    """
+    How a certificate stands at C{now}.
+
+    @param crl: The list of revoked certificates, if there is one.
+    @param within: How long before its end it is called expiring.
+    """
+    if isRevoked(certificate, crl):
+        return Status.REVOKED
+    # RFC 5280, section 4.1.2.5: both ends belong to the time it is valid in.
+    if now > certificate.not_valid_after_utc:
+        return Status.EXPIRED
+    if now < certificate.not_valid_before_utc:
+        return Status.NOT_YET_VALID
+    if now + within > certificate.not_valid_after_utc:
+        return Status.EXPIRING
+    return Status.VALID
+
+
+def isRevoked(
+    certificate: x509.Certificate, crl: x509.CertificateRevocationList | None
+) -> bool:
+    """
+    Whether the list names the certificate.
+    """
+    serial = certificate.serial_number
+    return (
+        crl is not None
+        and crl.get_revoked_certificate_by_serial_number(serial) is not None
+    )
+
+
+def isSignedBy(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """
+    Whether the authority's name and signature are on the certificate.
+    """
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, TypeError, ValueError):
+        return False
+    return True
+
+
+def isListOf(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    """
+    Whether the authority's name and signature are on the revocation list.
+    """
+    try:
+        return crl.issuer == authority.subject and crl.is_signature_valid(
+            authority.public_key()  # type: ignore[arg-type]  # else TypeError
+        )
+    except TypeError:
+        return False
+
+
+def leafProblems(
+    certificate: x509.Certificate, name: str, authority: x509.Certificate
+) -> Iterator[str]:
+    """
+    Why a certificate does not serve C{name}, whatever the time.
+
+    @param name: C{"server"} or a client's name.
+    @param authority: Whose signature it should have.
+    """
+    role = Role.of(name)
+    if not isSignedBy(certificate, authority):
+        yield "another authority signed it"
+    for problem in (
+        whyWrongPurpose(certificate, role),
+        whyMisnamed(certificate, role, name),
+        whyWeak(certificate.public_key()),
+    ):
+        if problem:
+            yield problem
+
+
+def whyApart(certificate: x509.Certificate, key: PrivateKey) -> str | None:
+    """
+    Why a certificate and a private key are no pair.
+    """
+    if certificate.public_key() == key.public_key():
+        return None
+    return "the certificate and its key do not belong together"
+
+
+def whyNotNow(certificate: x509.Certificate, now: datetime) -> str | None:
+    """
+    Why a certificate is not valid at C{now}.
+    """
+    status = statusOf(certificate, now)
+    if status is Status.EXPIRED:
+        return f"expired {toSeconds(certificate.not_valid_after_utc.timestamp())}"
+    if status is Status.NOT_YET_VALID:
+        since = toSeconds(certificate.not_valid_before_utc.timestamp())
+        return f"not valid before {since}, and it is {toSeconds(now.timestamp())}"
+    return None
+
+
+def whyNoAuthority(certificate: x509.Certificate) -> str | None:
+    """
+    Why a certificate cannot be that of the authority.
+    """
+    extensions = certificate.extensions
+    try:
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return "not an authority's certificate (no basicConstraints or no keyUsage)"
+    if not constraints.ca:
+        return "not an authority's certificate (basicConstraints without CA)"
+    if not usage.key_cert_sign or not usage.crl_sign:
+        return "not an authority's certificate (keyUsage without keyCertSign, cRLSign)"
+    if not isSignedBy(certificate, certificate):
+        return "not a root: another authority signed it"
+    return whyWeak(certificate.public_key())
+
+
+def whyWeak(key: PublicKeyTypes) -> str | None:
+    """
+    Why a public key is not good enough.
+    """
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return None
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            return f"an RSA key of {key.key_size} bits, and {MIN_RSA_BITS} is the least"
+        return None
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        if not isinstance(key.curve, CURVES):
+            return f"a key on the curve {key.curve.name}, which TLS 1.3 does not know"
+        return None
+    return "a key of a kind that TLS 1.3 does not sign with"
+
+
+def whyWrongPurpose(certificate: x509.Certificate, role: Role) -> str | None:
+    """
+    Why a certificate does not serve C{role}, and that alone.
+    """
+    try:
+        usages = list(
+            certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        )
+    except x509.ExtensionNotFound:
+        return "says nothing of its purpose (no extended key usage)"
+    name = f"{role.value}Auth"
+    if not allows(certificate, role.usage):
+        return f"not for {role.value}s (extended key usage without {name})"
+    if len(usages) > 1:
+        return f"for more than {role.value}s (extended key usage beside {name})"
+    return None
+
+
+def whyMisnamed(certificate: x509.Certificate, role: Role, name: str) -> str | None:
+    """
+    Why a certificate does not name whom it should.
+
+    @param name: The name of the client whose certificate it should be.
+    """
+    if role is Role.SERVER:
+        if not hostsOf(certificate):
+            return "names no host (no subject alternative name of a right type)"
+        return None
+    try:
+        actual = identityFrom(certificate).name
+    except UnacceptableCertificate as error:
+        return str(error)
+    return None if actual == name else f"names {actual!r} and not {name!r}"
+
+
+def whyNotFor(certificate: x509.Certificate, host: str) -> str | None:
+    """
+    Why a client that calls the server C{host} would refuse the certificate (RFC
+    9525).
+    """
+    # Here, because it costs all of pyOpenSSL, and few ask.
+    from service_identity import CertificateError, VerificationError
+    from service_identity.cryptography import (
+        verify_certificate_hostname,
+        verify_certificate_ip_address,
+    )
+
+    isAddress = isinstance(hostAlternativeName(host), x509.IPAddress)
+    verify = verify_certificate_ip_address if isAddress else verify_certificate_hostname
+    try:
+        verify(certificate, host)
+    except CertificateError as error:
+        return f"for nobody's use: {error}"
+    except VerificationError:
+        names = ", ".join(hostsOf(certificate)) or "no host"
+        return f"not for {host}: it names {names}"
+    return None
