@@ -206,6 +206,13 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("ca.pem", self.run_("show", "ca"))
         self.assertIn("DNS:localhost, IP:::1", self.run_("show", "server"))
 
+    def test_showLine(self) -> None:
+        """
+        The line by which a client talks can be shown alone, and again.
+        """
+        *_, line = self.run_("client", "alice").splitlines()
+        self.assertEqual(self.run_("show", "--line", "alice"), f"{line}\n")
+
     def test_renew(self) -> None:
         """
         A renewed certificate has a year again; a new key comes with the command

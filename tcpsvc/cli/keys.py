@@ -215,10 +215,23 @@ def list_(
 
 @keysGroup.command()
 @click.argument("what", metavar="NAME|ca|server|FILE")
+@click.option(
+    "--line", is_flag=True, help="Show only the line by which client NAME talks."
+)
+@_host
+@_port
 @_keys
-def show(what: str, directory: KeyDirectory) -> None:
+def show(
+    what: str, line: bool, host: str | None, port: int, directory: KeyDirectory
+) -> None:
     """Show a certificate."""
     path, name = _certificate(directory, what)
+    if line:
+        if name in (None, "ca", "server"):
+            raise BadArgument(f"{what}: --line is for the name of a client")
+        host = host or _serverHost(directory)
+        click.echo(opensslLine(directory, what, host, port))
+        return
     certificate = readCertificate(path)
     commonName = commonNameOf(certificate.subject)
     entry = listing.entryOf(directory, name or commonName, path, utcNow())
