@@ -153,6 +153,8 @@ def commandsOf(source: object) -> list[Command]:
         return [evolve(made, function=source)]
     if isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
         return [command for item in source for command in commandsOf(item)]
+    if isinstance(source, type):
+        raise CommandsError(f"{source.__qualname__} is a class; name an object of it")
     if isinstance(source, ModuleType):
         names = list(vars(source))
     else:

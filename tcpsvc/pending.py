@@ -92,6 +92,13 @@ class PendingLimit(Factory):
         """
         self._pending.pop(knock, None)
 
+    def stop(self) -> None:
+        """
+        Give up all that are pending, and tell of it while that can be told.
+        """
+        for knock in list(self._pending):
+            knock.giveUp("the service is stopping")
+
     def _mostCommon(self) -> Knock:
         """
         The oldest connection of the address that has most of them.
@@ -155,6 +162,7 @@ class Knock(Protocol):
         """
         self._failure = why
         self._settle()
+        self._tell(why)
         self.transport.abortConnection()
 
     def readConnectionLost(self) -> None:
@@ -192,21 +200,37 @@ class Knock(Protocol):
         @param failure: Why the handshake failed, or L{None} if it did not.
         """
         self._settle()
-        if failure is None:
-            return
+        if failure is not None and not self._failure:
+            self._tell(whyFailed(self._judgement, failure.value))
+
+    def _tell(self, why: str) -> None:
+        """
+        Tell the journal of a handshake that failed.
+
+        @param why: In words; what was found of the certificate says more.
+        """
         judgement = self._judgement
         record: dict[str, object] = {
             "address": written(self._address),
-            "reason": judgement.refusal
-            or self._failure
-            or whyFailed(judgement, failure.value),
+            "reason": judgement.refusal or why,
         }
         shown = ""
         if judgement.shown is not None:
             record["certificate"] = judgement.shown
-            shown = f" ({judgement.shown['subject']})"
+            shown = f" ({_inOneLine(str(judgement.shown['subject']))})"
         try:
             self.factory.journal.tell(HANDSHAKE_FAILED, record, shown=shown)
             self.factory.journal.commit()
         except AuditUnavailable as error:
             self.factory.journal.log.error("{error}", error=str(error))
+
+
+def _inOneLine(text: str) -> str:
+    """
+    What a peer says of itself, with escapes for all that could end a line of
+    the log or move a terminal's cursor.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
+    )

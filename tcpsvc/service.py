@@ -116,6 +116,7 @@ class ExclusiveService(Service):
         self._log = Logger(namespace="tcpsvc", observer=observer)
         self._ports: list[IListeningPort] = []
         self._begun = False
+        self._opened = False
 
     def privilegedStartService(self) -> None:
         """
@@ -142,7 +143,9 @@ class ExclusiveService(Service):
             self._open()
         except StartError as error:
             # twistd lets it end the process; as a daemon it tells its parent.
-            self._log.critical("cannot start: {why}", why=str(error))
+            # No worse than an error: what is critical would go to standard error
+            # as well, where twist has no log yet.
+            self._log.error("cannot start: {why}", why=str(error))
             sys.excepthook = _inOneLine
             raise
 
@@ -171,6 +174,7 @@ class ExclusiveService(Service):
                 port.stopListening()
             self._trail.close()
             raise StartError(str(error)) from None
+        self._opened = True
         for how in self._listeners:
             self._journal.log.info("listening on {how}", how=how)
 
@@ -209,7 +213,7 @@ class ExclusiveService(Service):
         listeners share one limit of pending connections.
         """
         settings, admission = self._settings, self._admission
-        secure = PendingLimit(
+        self._pending = secure = PendingLimit(
             DoorwayFactory(admission, plaintext=False),
             ServerTLS(settings.material, settings.tlsMinimum),
             self._journal,
@@ -232,12 +236,16 @@ class ExclusiveService(Service):
         endpoint = cast(
             IStreamServerEndpoint, serverFromString(self._reactor, description)
         )
+        ports: list[IListeningPort] = []
         failures: list[Failure] = []
         listening = endpoint.listen(factory)
-        listening.addCallbacks(self._ports.append, failures.append)
+        listening.addCallbacks(ports.append, failures.append)
         for failure in failures:
             raise StartError(f"cannot listen on {description}: {_why(failure.value)}")
-        holdAcceptsDown(self._ports[-1])
+        if not ports:
+            raise StartError(f"cannot listen on {description}: it does not say when")
+        holdAcceptsDown(ports[0])
+        self._ports += ports
 
     def _described(self) -> list[str]:
         """
@@ -275,15 +283,20 @@ class ExclusiveService(Service):
         Close the doors, end the sessions, then the trail.
         """
         super().stopService()
-        if not self._begun:
+        if not self._opened:
             return succeed(None)
-        closed = [maybeDeferred(port.stopListening) for port in self._ports]
-        ended = gatherResults(closed, consumeErrors=True).addCallback(
-            lambda _: self._admission.stop()
-        )
+        log = self._journal.log
+        closed = [
+            maybeDeferred(port.stopListening).addErrback(
+                lambda failure: log.failure("a listener did not close", failure)
+            )
+            for port in self._ports
+        ]
+        ended = gatherResults(closed).addCallback(lambda _: self._pending.stop())
+        ended.addCallback(lambda _: self._admission.stop())
         ended.addCallback(lambda _: self._finish())
         return ended.addErrback(
-            lambda failure: self._journal.log.failure("did not stop cleanly", failure)
+            lambda failure: log.failure("did not stop cleanly", failure)
         )
 
     def _finish(self) -> None:

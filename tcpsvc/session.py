@@ -323,9 +323,13 @@ class CommandSession(LineReceiver):
         leaves.
         """
         self._late = None
-        if not self._stopped:
+        if self._stopped:
+            return
+        if failure.check(AuditUnavailable):
             self._journal.log.error("{error}", error=str(failure.value))
-            self._end("audit-unavailable")
+        else:
+            self._journal.log.failure("a record could not be written", failure)
+        self._end("audit-unavailable")
 
     # The end.
 

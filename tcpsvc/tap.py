@@ -99,7 +99,8 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            raise SystemExit(f"tcpsvc: {error}") from None
+            line = " ".join(str(error).splitlines())
+            raise SystemExit(f"tcpsvc: {line}") from None
 
     def postOptions(self) -> None:
         """
@@ -225,28 +226,30 @@ def isLocal(description: str) -> bool:
     Whether only this machine can reach an endpoint string.
 
     Reads the string as L{twisted.internet.endpoints} does: parts are parted
-    by colons, a backslash keeps the colon behind it.
+    by colons, a backslash keeps what is behind it from having a meaning, and
+    of an argument given twice the last counts.
     """
-    kind, *arguments = (
-        re.sub(r"\\(.)", r"\1", part)
-        for part in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", description)
-    )
+    kind, *arguments = re.findall(r"((?:\\.|[^:\\])*)(?::|$)", description)
     if kind == "unix":
         return True
-    interface = next(
-        (
-            value
-            for name, mark, value in (part.partition("=") for part in arguments)
-            if mark and name == "interface"
-        ),
-        "",
-    )
-    if interface == "localhost":
-        return True
+    if kind not in ("tcp", "tcp4", "tcp6"):
+        return False
+    interface = ""
+    for argument in arguments:
+        name, mark, value = argument.partition("=")
+        if mark and _unescaped(name) == "interface":
+            interface = _unescaped(value)
     try:
-        return kind in ("tcp", "tcp4", "tcp6") and ip_address(interface).is_loopback
+        return interface == "localhost" or ip_address(interface).is_loopback
     except ValueError:
         return False
+
+
+def _unescaped(part: str) -> str:
+    """
+    A part of an endpoint string without its backslashes.
+    """
+    return re.sub(r"\\(.)", r"\1", part)
 
 
 def makeService(

@@ -12,6 +12,7 @@ for requests and L{MAX_REPLY_OCTETS} for replies.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tcpsvc.identity import Client
@@ -249,7 +250,13 @@ class RequestParser:
 class ProtocolError(Exception):
     """
     The peer does not speak this protocol. The message says what it sent.
+
+    @ivar replies: The good replies that stood before that in the same chunk.
     """
+
+    def __init__(self, message: str, replies: Iterable[Reply] = ()) -> None:
+        super().__init__(message)
+        self.replies = list(replies)
 
 
 class ReplyParser:
@@ -261,6 +268,7 @@ class ReplyParser:
         self._rest = bytearray()
         self._lines: list[str] = []
         self._octets = 0
+        self._code = ""
 
     @property
     def midway(self) -> bool:
@@ -282,18 +290,20 @@ class ReplyParser:
             line = bytes(self._rest)
             self._rest.clear()
             self._octets += len(line)
-            self._checkSize()
+            self._checkSize(replies)
             self._lineEnded(line.removesuffix(b"\r"), replies)
         self._rest += rest
-        self._checkSize()
+        self._checkSize(replies)
         return replies
 
-    def _checkSize(self) -> None:
+    def _checkSize(self, replies: list[Reply]) -> None:
         """
         Give up on a reply without an end.
         """
         if self._octets + len(self._rest) > MAX_REPLY_OCTETS:
-            raise ProtocolError(f"a reply of more than {MAX_REPLY_OCTETS} octets")
+            raise ProtocolError(
+                f"a reply of more than {MAX_REPLY_OCTETS} octets", replies
+            )
 
     def _lineEnded(self, line: bytes, replies: list[Reply]) -> None:
         """
@@ -302,8 +312,11 @@ class ReplyParser:
         text = line.decode("utf-8", "backslashreplace")
         match = _REPLY_LINE.match(text)
         if match is None:
-            raise ProtocolError(f"not a reply: {text[:80]!r}")
+            raise ProtocolError(f"not a reply: {text[:80]!r}", replies)
         code, mark, rest = match.groups()
+        if self._lines and code != self._code:
+            raise ProtocolError(f"a reply of two codes: {text[:80]!r}", replies)
+        self._code = code
         self._lines.append(rest)
         if mark != "-":
             replies.append(Reply(int(code), "\n".join(self._lines)))

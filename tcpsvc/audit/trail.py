@@ -10,6 +10,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -76,6 +77,10 @@ class Trail:
         self._inThread = inThread
         self._syncs = sync == "everysec"
         self._syncDue: IDelayedCall | None = None
+        # Whether something was written since the last forcing to the disk began.
+        self._unforced = False
+        # Whether the file has, behind its last record, what a write has left.
+        self._torn = False
         self._gathered = bytearray()
         self._descriptor = _opened(path)
         try:
@@ -116,6 +121,8 @@ class Trail:
             return None
         gathered, self._gathered = self._gathered, bytearray()
         try:
+            if self._torn:
+                self._truncate()
             _writeAll(self._descriptor, gathered)
         except OSError as error:
             self._undo()
@@ -124,32 +131,57 @@ class Trail:
             ) from None
         self._size += len(gathered)
         self._recorded = (self._chain.records, self._chain.head)
-        if self._syncs and self._syncDue is None:
-            self._syncDue = self._clock.callLater(SYNC_PERIOD, self._sync)
+        self._unforced = True
+        self._syncSoon()
         return None
 
     def close(self) -> None:
         """
-        Force all to the disk, and let another service write the trail.
+        Force all to the disk, and let another service write the trail. What
+        comes after that cannot be recorded.
         """
+        if self._descriptor < 0:
+            return
         if self._syncDue is not None and self._syncDue.active():
             self._syncDue.cancel()
-        if self._syncs:
-            os.fdatasync(self._descriptor)
-        os.close(self._descriptor)
+        # The number may soon be another file's.
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            if self._syncs:
+                os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _undo(self) -> None:
         """
-        Take back what a failed write has left, in file and chain.
+        Take back what a failed write has left, in file and chain. If that fails
+        too, it is tried again before anything else is written.
+        """
+        self._chain = Chain(*self._recorded)
+        self._torn = True
+        with suppress(OSError):
+            self._truncate()
+
+    def _truncate(self) -> None:
+        """
+        End the file where its last record ends.
         """
         os.ftruncate(self._descriptor, self._size)
-        self._chain = Chain(*self._recorded)
+        self._torn = False
+
+    def _syncSoon(self) -> None:
+        """
+        Force what was written to the disk in a second, unless that is due.
+        """
+        if self._syncs and self._syncDue is None and self._descriptor >= 0:
+            self._syncDue = self._clock.callLater(SYNC_PERIOD, self._sync)
 
     def _sync(self) -> None:
         """
         Force to the disk what was written in the last second.
         """
         descriptor = os.dup(self._descriptor)
+        self._unforced = False
 
         def synced(result: Failure | None) -> None:
             os.close(descriptor)
@@ -158,6 +190,8 @@ class Trail:
                 self._log.failure(
                     "{path}: cannot be forced to the disk", result, path=str(self.path)
                 )
+            if self._unforced:
+                self._syncSoon()
 
         self._inThread(lambda: os.fdatasync(descriptor)).addBoth(synced)
 

@@ -1,0 +1,45 @@
+"""
+The client's side of tcpsvc, for programs under Twisted::
+
+    session = await connect(reactor, "bench.example", keys=KeyDirectory(Path("keys")))
+    reply = await session.send("ECHO hello")
+    await session.close()
+
+Importing this installs no reactor.
+"""
+
+from tcpsvc.client.address import DEFAULT_PORT, Address, parseAddress
+from tcpsvc.client.connection import DEFAULT_TIMEOUT, Session, connect
+from tcpsvc.client.errors import (
+    BadAddress,
+    Busy,
+    CannotReach,
+    CertificateRefused,
+    ClientError,
+    ConfigurationError,
+    ProtocolViolation,
+    SessionEnded,
+    Unavailable,
+)
+from tcpsvc.keyfiles import KeyDirectory
+from tcpsvc.wire import Reply
+
+__all__ = [
+    "DEFAULT_PORT",
+    "DEFAULT_TIMEOUT",
+    "Address",
+    "BadAddress",
+    "Busy",
+    "CannotReach",
+    "CertificateRefused",
+    "ClientError",
+    "ConfigurationError",
+    "KeyDirectory",
+    "ProtocolViolation",
+    "Reply",
+    "Session",
+    "SessionEnded",
+    "Unavailable",
+    "connect",
+    "parseAddress",
+]

@@ -1,0 +1,290 @@
+# -*- test-case-name: tests.test_client -*-
+
+"""
+The way to a service: TCP, TLS, and its first words.
+
+In TLS 1.3 a client whose certificate is refused believes its handshake
+complete, and learns otherwise when it first reads. So nobody has arrived
+before the greeting has.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import cast
+
+from twisted.internet import error as errors
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    ConnectionDone,
+    DNSLookupError,
+)
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ISystemHandle,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tcpsvc.client.address import Address
+from tcpsvc.client.errors import (
+    Busy,
+    CannotReach,
+    ClientError,
+    ProtocolViolation,
+    Unavailable,
+)
+from tcpsvc.client.tls import ClientTLS
+from tcpsvc.identity import (
+    Identity,
+    UnacceptableCertificate,
+    alternativeNames,
+    fingerprintOf,
+    identityFrom,
+)
+from tcpsvc.wire import ProtocolError, Reply, ReplyParser
+
+_KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 15),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 3),
+    (socket.TCP_USER_TIMEOUT, 30_000),
+)
+"""
+A service that is gone is found as soon as one finds a client that is gone.
+"""
+
+
+@implementer(IHandshakeListener)
+class Arrival(Protocol):
+    """
+    One connection to a service, until it has greeted us and somebody takes
+    it over.
+
+    @ivar greeting: The service's first words.
+    @ivar server: Who its certificate says it is.
+    @ivar arrived: Fires with this arrival at the greeting, or fails with a
+        L{ClientError}.
+    """
+
+    greeting: Reply
+    server: Identity
+    transport: TLSMemoryBIOProtocol
+
+    def __init__(self, tls: ClientTLS, address: Address, wanted: bytes) -> None:
+        """
+        @param wanted: The protocol that has to be agreed upon by ALPN.
+        """
+        self.arrived: Deferred[Arrival] = Deferred(lambda _: self._giveUp())
+        self._tls = tls
+        self._address = address
+        self._wanted = wanted
+        self._parser = ReplyParser()
+        self._settled = False
+        self._early = bytearray()
+        self._successor: IProtocol | None = None
+        self._lost: Failure | None = None
+
+    def connectionMade(self) -> None:
+        """
+        Find a dead service soon, and send small requests at once.
+        """
+        below = self.transport.transport
+        if ITCPTransport.providedBy(below) and ISystemHandle.providedBy(below):
+            tcp = cast(ITCPTransport, below)
+            tcp.setTcpNoDelay(True)
+            tcp.setTcpKeepAlive(True)
+            handle = cast(socket.socket, cast(ISystemHandle, below).getHandle())
+            for option, value in _KEEPALIVE:
+                handle.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def handshakeCompleted(self) -> None:
+        """
+        The server is who it should be; see that it speaks our language. A
+        control connection to something else might take its slot.
+        """
+        if self._settled:
+            return
+        try:
+            certificate = self.transport.getHandle().get_peer_certificate(
+                as_cryptography=True
+            )
+            try:
+                self.server = identityFrom(certificate)
+            except UnacceptableCertificate:
+                self.server = Identity(
+                    name=self._address.name,
+                    serial=format(certificate.serial_number, "x"),
+                    fingerprint=fingerprintOf(certificate),
+                    names=alternativeNames(certificate),
+                )
+            agreed = self.transport.negotiatedProtocol
+        except Exception:
+            self._fail(Failure())
+            return
+        if agreed != self._wanted:
+            self._fail(
+                ProtocolViolation(
+                    f"{self._address} does not speak {self._wanted.decode()}: "
+                    "is it a tcpsvc service?"
+                )
+            )
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        The first words. What comes behind them is for the successor.
+        """
+        if self._successor is not None:
+            self._successor.dataReceived(data)
+            return
+        if self._settled:
+            self._early += data
+            return
+        while data and not self._settled:
+            line, ending, data = data.partition(b"\n")
+            try:
+                replies = self._parser.feed(line + ending)
+            except ProtocolError as error:
+                self._fail(ProtocolViolation(f"{self._address} sent {error}"))
+                return
+            for reply in replies:
+                self._early += data
+                self._greeted(reply)
+
+    def _greeted(self, reply: Reply) -> None:
+        """
+        The first words are complete: we are admitted, or we are not.
+        """
+        self.greeting = reply
+        if reply.code == 220:
+            self._settled = True
+            # Nothing is read until somebody wants it.
+            self.transport.pauseProducing()
+            self.arrived.callback(self)
+        elif reply.code == 421 and reply.word == "BUSY":
+            self._fail(Busy(reply))
+        elif reply.isError:
+            self._fail(Unavailable(reply))
+        else:
+            self._fail(ProtocolViolation(f"{self._address} began with {str(reply)!r}"))
+
+    def handOver(self, successor: IProtocol) -> None:
+        """
+        Join the connection to a protocol, from behind the greeting on.
+        """
+        self._successor = successor
+        successor.makeConnection(self.transport)
+        if self._lost is None:
+            self.transport.resumeProducing()
+        if self._early:
+            early, self._early = bytes(self._early), bytearray()
+            successor.dataReceived(early)
+        if self._lost is not None:
+            successor.connectionLost(self._lost)
+
+    def _giveUp(self) -> None:
+        """
+        Nobody waits any more.
+        """
+        self._settled = True
+        if self.connected:
+            self.transport.abortConnection()
+
+    def _fail(self, why: ClientError | Failure) -> None:
+        """
+        The way leads nowhere.
+        """
+        self._giveUp()
+        self.arrived.errback(why)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The connection is gone: why, depends on how far we came.
+        """
+        self._lost = reason
+        if self._successor is not None:
+            self._successor.connectionLost(reason)
+        elif not self._settled:
+            self._settled = True
+            explained = self._tls.explain(reason.value)
+            if explained is None and reason.check(ConnectionDone):
+                explained = ProtocolViolation(
+                    f"{self._address} closed the connection without a word"
+                )
+            elif explained is None and reason.check(ConnectionClosed):
+                explained = CannotReach(
+                    f"{self._address}: the connection was lost before the service "
+                    "said anything"
+                )
+            self.arrived.errback(explained or reason)
+
+
+async def arrive(
+    endpoint: IStreamClientEndpoint,
+    address: Address,
+    tls: ClientTLS,
+    wanted: bytes,
+    clock: IReactorTime,
+    timeout: float,
+) -> Arrival:
+    """
+    Go all the way to a service's greeting.
+
+    @param endpoint: Leads to the service; TLS is done here.
+    @param wanted: The protocol that has to be agreed upon by ALPN.
+    @param timeout: Seconds for all of the way.
+    @raise ClientError: If it does not end well.
+    """
+    arrival = Arrival(tls, address, wanted)
+    factory = TLSMemoryBIOFactory(
+        tls, True, Factory.forProtocol(lambda: arrival), clock=clock
+    )
+
+    async def walk() -> Arrival:
+        await endpoint.connect(factory)
+        return await arrival.arrived
+
+    walking = Deferred.fromCoroutine(walk())
+    timer = clock.callLater(timeout, walking.cancel)
+    try:
+        return await walking
+    except (ConnectError, DNSLookupError) as error:
+        raise CannotReach(f"{address}: {_whyUnreachable(error, address)}") from None
+    except (CancelledError, ConnectingCancelledError):
+        if not timer.active():
+            raise _late(address, timeout) from None
+        raise
+    finally:
+        if timer.active():
+            timer.cancel()
+
+
+def _late(address: Address, timeout: float) -> CannotReach:
+    """
+    The way took too long.
+    """
+    return CannotReach(f"{address}: timed out, there was no answer in {timeout:g} s")
+
+
+def _whyUnreachable(error: Exception, address: Address) -> str:
+    """
+    Why there is no connection, in words.
+    """
+    if isinstance(error, DNSLookupError):
+        return f"name not known: is {address.host!r} written right?"
+    if isinstance(error, errors.ConnectionRefusedError):
+        return "connection refused: is the service running?"
+    if isinstance(error, errors.NoRouteError):
+        return "no route to this host"
+    if isinstance(error, errors.TimeoutError):
+        return "timed out"
+    return str(getattr(error, "osError", None) or error).strip(". ")

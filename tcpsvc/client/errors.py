@@ -1,0 +1,104 @@
+# -*- test-case-name: tests.test_client -*-
+
+"""
+What can go wrong between a program and the service.
+
+The message of each error is one line for people. Its C{exitStatus} is what a
+command should exit with (sysexits.h, and tcpsvc's own documentation).
+"""
+
+from __future__ import annotations
+
+import os
+
+from tcpsvc.wire import Reply
+
+
+class ClientError(Exception):
+    """
+    Something went wrong; the subclasses say what.
+
+    @cvar exitStatus: What a command that gives up because of it exits with.
+    """
+
+    exitStatus = 1
+
+
+class BadAddress(ClientError):
+    """
+    Where the service is was not written as C{HOST} or C{HOST:PORT}.
+    """
+
+    exitStatus = os.EX_USAGE
+
+
+class ConfigurationError(ClientError):
+    """
+    The keys are missing or useless, or it is not clear whose to take.
+    """
+
+    exitStatus = os.EX_CONFIG
+
+
+class CannotReach(ClientError):
+    """
+    There is no connection to the service, or there is none any more.
+    """
+
+    exitStatus = os.EX_UNAVAILABLE
+
+
+class Unavailable(CannotReach):
+    """
+    The service was reached, and admits nobody now.
+
+    @ivar reply: What it said.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"the service admits nobody now: {reply.text}")
+        self.reply = reply
+
+
+class Busy(ClientError):
+    """
+    Somebody else has the service.
+
+    @ivar reply: What the service said: who has it, and since when.
+    """
+
+    exitStatus = os.EX_TEMPFAIL
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.text.removeprefix("BUSY ") or "busy")
+        self.reply = reply
+
+
+class ProtocolViolation(ClientError):
+    """
+    What is there does not speak tcpsvc's protocol.
+    """
+
+    exitStatus = os.EX_PROTOCOL
+
+
+class CertificateRefused(ClientError):
+    """
+    One side refused the other's certificate. The message says which, why, and
+    what to do.
+    """
+
+    exitStatus = os.EX_NOPERM
+
+
+class SessionEnded(ClientError):
+    """
+    The service ended the session before it answered a request.
+
+    @ivar reply: The reply that it ended the session with: a 421, or the 221
+        to a C{QUIT}.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"the service ended the session: {reply.text}")
+        self.reply = reply

@@ -1,0 +1,58 @@
+# -*- test-case-name: tests.test_client -*-
+
+"""
+Waiting until a busy service has room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from random import random
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from tcpsvc.client.errors import Busy
+
+FIRST_DELAY = 0.2
+"""
+Seconds before the second try.
+"""
+
+LAST_DELAY = 2.0
+"""
+The most seconds between two tries.
+"""
+
+_GROWTH = 1.5
+
+_T = TypeVar("_T")
+
+
+async def untilAdmitted(
+    attempt: Callable[[], Awaitable[_T]],
+    wait: float,
+    clock: IReactorTime,
+    chance: Callable[[], float] = random,
+) -> _T:
+    """
+    Try until the service is not busy.
+
+    @param attempt: One try.
+    @param wait: For how many seconds to begin another; may be infinite.
+    @param chance: A random number from 0 to 1: those who wait together
+        should not come back together.
+    @raise Busy: If it still is when the time is over.
+    """
+    deadline = clock.seconds() + wait
+    delay = FIRST_DELAY
+    while True:
+        try:
+            return await attempt()
+        except Busy:
+            left = deadline - clock.seconds()
+            if left <= 0:
+                raise
+        await deferLater(clock, min(left, delay * (0.5 + chance() / 2)))
+        delay = min(LAST_DELAY, delay * _GROWTH)

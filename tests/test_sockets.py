@@ -1,0 +1,303 @@
+"""
+Tests for L{tcpsvc.sockets}.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import cast
+
+from twisted.internet import tcp, unix
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IListeningPort, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from tcpsvc.sockets import (
+    ACCEPTS_A_TURN,
+    CLOSE_PATIENCE,
+    MAX_CLOSING,
+    Closing,
+    Transport,
+    holdAcceptsDown,
+    tune,
+    written,
+)
+from tests.support import ProducerTransport, clockAtEpoch
+
+
+class TuneTests(SynchronousTestCase):
+    """
+    Tests for L{tune}, with real sockets that no reactor serves.
+    """
+
+    def accepted(self) -> tuple[socket.socket, socket.socket]:
+        """
+        @return: The service's and the client's end of a connection.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            client = socket.create_connection(server.getsockname())
+            ours, _ = server.accept()
+        self.addCleanup(client.close)
+        self.addCleanup(ours.close)
+        ours.setblocking(False)
+        return ours, client
+
+    def test_tcp(self) -> None:
+        """
+        A TCP connection sends at once, and finds a dead peer by keepalive after
+        15 s of silence and three probes 5 s apart, or after 30 s with data on
+        its way.
+        """
+        ours, _ = self.accepted()
+        transport = tcp.Server(
+            ours,
+            Protocol(),
+            ours.getpeername(),
+            cast(tcp.Port, None),
+            0,
+            MemoryReactorClock(),
+        )
+        tune(cast(Transport, transport))
+        for level, option, value in (
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+        ):
+            self.assertEqual(ours.getsockopt(level, option), value)
+
+    def test_unix(self) -> None:
+        """
+        A UNIX socket has no such options, and is left as it is.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        ours.setblocking(False)
+        transport = unix.Server(
+            ours, Protocol(), UNIXAddress(None), None, 0, MemoryReactorClock()
+        )
+        tune(cast(Transport, transport))
+        self.assertEqual(ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 0)
+
+    def test_memory(self) -> None:
+        """
+        A transport without a socket is left as it is.
+        """
+        tune(cast(Transport, StringTransport()))
+
+
+class HoldAcceptsDownTests(SynchronousTestCase):
+    """
+    Tests for L{holdAcceptsDown}.
+    """
+
+    def test_flood(self) -> None:
+        """
+        Of a flood of connections few are accepted a turn, however many turns
+        there are, and all of them in the end.
+        """
+        accepted: list[object] = []
+
+        class Counted(Factory):
+            noisy = False
+
+            def buildProtocol(self, address: object) -> None:
+                accepted.append(address)
+
+        port = tcp.Port(
+            0, Counted(), interface="127.0.0.1", reactor=MemoryReactorClock()
+        )
+        port.startListening()
+        self.addCleanup(port.connectionLost, None)
+        holdAcceptsDown(port)
+        place = ("127.0.0.1", port.getHost().port)
+        for _ in range(3 * ACCEPTS_A_TURN - 1):
+            self.addCleanup(socket.create_connection(place).close)
+        turns = []
+        for _ in range(4):
+            before = len(accepted)
+            port.doRead()
+            turns.append(len(accepted) - before)
+        self.assertEqual(turns, [4, 4, 3, 0])
+
+    def test_otherPorts(self) -> None:
+        """
+        A port that is none of Twisted's own is left as it is.
+        """
+        reactor = MemoryReactorClock()
+        port = reactor.listenTCP(0, Factory())
+        before = dict(vars(port))
+        holdAcceptsDown(cast(IListeningPort, port))
+        self.assertEqual(vars(port), before)
+
+
+class WrittenTests(SynchronousTestCase):
+    """
+    Tests for L{written}.
+    """
+
+    def test_addresses(self) -> None:
+        """
+        Addresses are written as people write them.
+        """
+        for address, text in (
+            (IPv4Address("TCP", "192.0.2.1", 49152), "192.0.2.1:49152"),
+            (IPv6Address("TCP", "2001:db8::1", 5), "[2001:db8::1]:5"),
+            (UNIXAddress("/run/x"), "unix"),
+            (UNIXAddress(None), "unix"),
+            (None, "unix"),
+        ):
+            self.assertEqual(written(address), text)
+
+
+@implementer(ITCPTransport)
+class _BareSocket(ProducerTransport):
+    """
+    A TCP transport that counts what is asked of it.
+    """
+
+    halfClosed = 0
+    closes = 0
+
+    def loseWriteConnection(self) -> None:
+        """Close our half."""
+        self.halfClosed += 1
+
+    def loseConnection(self) -> None:
+        """Close."""
+        self.closes += 1
+
+    def getTcpNoDelay(self) -> bool:
+        """Not asked."""
+        raise NotImplementedError
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Not asked."""
+        raise NotImplementedError
+
+    getTcpKeepAlive = getTcpNoDelay
+    setTcpKeepAlive = setTcpNoDelay
+
+
+class ClosingTests(SynchronousTestCase):
+    """
+    Tests for L{Closing}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make one whose clock the test moves.
+        """
+        self.clock = clockAtEpoch()
+        self.closing = Closing(self.clock)
+
+    def close(self, plaintext: bool = False) -> _BareSocket:
+        """
+        @return: A transport that was told to close.
+        """
+        transport = _BareSocket()
+        self.closing.close(cast(Transport, transport), plaintext)
+        return transport
+
+    def test_inGoodOrder(self) -> None:
+        """
+        A transport is closed in good order first: over TLS, both halves.
+        """
+        transport = self.close()
+        self.assertEqual((transport.closes, transport.halfClosed), (1, 0))
+        self.assertFalse(transport.aborted)
+
+    def test_plaintext(self) -> None:
+        """
+        Of a bare socket only our half is closed at first, so that what was
+        written last arrives although octets of the peer are unread.
+        """
+        transport = self.close(plaintext=True)
+        self.assertEqual((transport.closes, transport.halfClosed), (0, 1))
+        self.assertFalse(transport.aborted)
+
+    def test_plaintextWithoutHalves(self) -> None:
+        """
+        A transport that has no halves is closed as a whole.
+        """
+        transport = ProducerTransport()
+        self.closing.close(cast(Transport, transport), plaintext=True)
+        self.assertTrue(transport.disconnecting)
+
+    def test_unanswered(self) -> None:
+        """
+        A peer that does not answer is cut off after two seconds, not before,
+        and once.
+        """
+        self.assertEqual(CLOSE_PATIENCE, 2.0)
+        for plaintext in (False, True):
+            transport = self.close(plaintext)
+            self.clock.advance(1.9)
+            self.assertFalse(transport.aborted)
+            self.clock.advance(0.2)
+            self.assertTrue(transport.aborted)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_answered(self) -> None:
+        """
+        A peer that answers in time is not cut off, and no timer stays.
+        """
+        transport = self.close()
+        self.clock.advance(1)
+        self.closing.closed(cast(Transport, transport))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(5)
+        self.assertFalse(transport.aborted)
+
+    def test_never(self) -> None:
+        """
+        A transport that was lost without being closed here may be told of, also
+        after it was cut off.
+        """
+        self.closing.closed(cast(Transport, _BareSocket()))
+        transport = self.close()
+        self.clock.advance(3)
+        self.closing.closed(cast(Transport, transport))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_twice(self) -> None:
+        """
+        A transport that is told twice to close is closed once, and has no more
+        time for it.
+        """
+        transport = self.close()
+        self.clock.advance(1.5)
+        self.closing.close(cast(Transport, transport))
+        self.assertEqual(transport.closes, 1)
+        self.clock.advance(0.6)
+        self.assertTrue(transport.aborted)
+
+    def test_most(self) -> None:
+        """
+        At most 64 take their time: past that the oldest is cut off.
+        """
+        self.assertEqual(MAX_CLOSING, 64)
+        transports = [self.close() for _ in range(64)]
+        self.assertFalse(any(transport.aborted for transport in transports))
+        for count in (1, 2):
+            transports.append(self.close())
+            self.assertEqual(
+                [transport.aborted for transport in transports],
+                [True] * count + [False] * 64,
+            )
+        self.assertEqual(len(self.clock.getDelayedCalls()), 64)
+
+    def test_mostAtOnce(self) -> None:
+        """
+        Those that have answered make room.
+        """
+        transports = [self.close() for _ in range(64)]
+        self.closing.closed(cast(Transport, transports[5]))
+        self.close()
+        self.assertFalse(any(transport.aborted for transport in transports))
