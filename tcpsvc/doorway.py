@@ -27,9 +27,8 @@ from zope.interface import implementer
 from tcpsvc.admission import LAST_WORDS, Admission
 from tcpsvc.events import SESSION_CLOSED, SESSION_OPENED, SessionJournal
 from tcpsvc.identity import ANONYMOUS, Client, Identity
-from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession
+from tcpsvc.interfaces import AuditUnavailable, Claim, IBackend, ISession, SlotHeld
 from tcpsvc.limits import TimeLimits
-from tcpsvc.slot import Claim, SlotHeld
 from tcpsvc.sockets import Transport, tune, written
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, describe, identityOfPeer
 from tcpsvc.wire import Reply
@@ -233,16 +232,16 @@ class Doorway(Protocol):
         self._journal = admission.journal.ofSession(client.session)
         session = backend.openSession(client, self._journal, self.end)
         try:
-            self._journal.tell(SESSION_OPENED, record)
+            self._journal.note(SESSION_OPENED, record)
             self._session = session
             committed = self._journal.commit()
         except AuditUnavailable as error:
             self._cannotRecord(Failure(error))
             return
         if committed is None:
-            self._serve(session)
+            self._serve(session, record)
         else:
-            committed.addCallback(lambda _: self._serve(session))
+            committed.addCallback(lambda _: self._serve(session, record))
             committed.addErrback(self._cannotRecord)
 
     def _cannotRecord(self, failure: Failure) -> None:
@@ -256,12 +255,13 @@ class Doorway(Protocol):
             self._state = _State.LEAVING
             self._close(LAST_WORDS["audit-unavailable"])
 
-    def _serve(self, session: ISession) -> None:
+    def _serve(self, session: ISession, record: dict[str, object]) -> None:
         """
-        Join the client to its session.
+        Join the client to its session, whose beginning is recorded.
         """
         if self._state is not _State.CLAIMING:
             return
+        self._journal.say(SESSION_OPENED, record)
         admission = self._admission
         self._limits = TimeLimits(
             admission.clock,

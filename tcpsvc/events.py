@@ -18,8 +18,9 @@ from constantly import NamedConstant
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import ILogObserver, Logger, LogLevel, globalLogPublisher
+from zope.interface import implementer
 
-from tcpsvc.interfaces import ITrail
+from tcpsvc.interfaces import ISessionJournal, ITrail
 
 
 @frozen
@@ -113,19 +114,29 @@ class Journal:
 
     def tell(self, event: Event, record: dict[str, object], **forPeople: str) -> None:
         """
-        Put an event into the trail, and into the log if it has words for it.
+        Put an event into the log, and give it to the trail.
 
         @param record: The record's fields, as JSON primitives.
         @param forPeople: Further fields that only the log's line shows.
-        @raise AuditUnavailable: If the trail did not take it. The log has it
-            in any case.
+        """
+        self.say(event, record, **forPeople)
+        self.note(event, record)
+
+    def note(self, event: Event, record: dict[str, object]) -> None:
+        """
+        Give an event to the trail only.
         """
         self.counts[event.name] += 1
+        self.trail.append(self.clock.seconds(), event.name, record)
+
+    def say(self, event: Event, record: dict[str, object], **forPeople: str) -> None:
+        """
+        Put an event into the log only, if it has words for people.
+        """
         if event.format:
             self.log.emit(
                 event.level, event.format, event=event.name, **record, **forPeople
             )
-        self.trail.append(self.clock.seconds(), event.name, record)
 
     def commit(self) -> Deferred[None] | None:
         """
@@ -140,6 +151,7 @@ class Journal:
         return SessionJournal(self, session, self.clock.seconds, self.trail.append)
 
 
+@implementer(ISessionJournal)
 @define
 class SessionJournal:
     """
@@ -159,9 +171,21 @@ class SessionJournal:
 
     def tell(self, event: Event, record: dict[str, object]) -> None:
         """
-        Like L{Journal.tell}, with the session's name before the fields.
+        @see: L{Journal.tell}
         """
         self._journal.tell(event, {"session": self.session, **record})
+
+    def note(self, event: Event, record: dict[str, object]) -> None:
+        """
+        @see: L{Journal.note}
+        """
+        self._journal.note(event, {"session": self.session, **record})
+
+    def say(self, event: Event, record: dict[str, object]) -> None:
+        """
+        @see: L{Journal.say}
+        """
+        self._journal.say(event, {"session": self.session, **record})
 
     def request(self, n: int, fields: dict[str, object]) -> float:
         """

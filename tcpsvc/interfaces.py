@@ -8,16 +8,40 @@ in this package is named beside it, and tests bring twins of their own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
+from twisted.logger import Logger
 from zope.interface import Attribute, Interface
 
-if TYPE_CHECKING:
-    from tcpsvc.events import SessionJournal
-    from tcpsvc.identity import Client
-    from tcpsvc.slot import Claim
+from tcpsvc.identity import Client
+
+
+@frozen(eq=False)
+class Claim:
+    """
+    The right of one client to use the resource.
+
+    @ivar holder: Who has it.
+    @ivar token: Grows with each claim: whoever acts on the resource can tell a
+        late act of a former holder by it (a fencing token).
+    """
+
+    holder: Client
+    token: int
+
+
+class SlotHeld(Exception):
+    """
+    The slot is another's.
+
+    @ivar claim: The claim that holds it.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(f"held by {claim.holder.identity.name}")
+        self.claim = claim
 
 
 class AuditUnavailable(Exception):
@@ -39,7 +63,7 @@ class ISlot(Interface):
         Claim the slot for a client.
 
         @return: Fires with the claim, or fails with
-            L{tcpsvc.slot.SlotHeld} if it is another's.
+            L{SlotHeld} if it is another's.
         """
 
     def release(claim: Claim) -> Deferred[None]:
@@ -76,6 +100,40 @@ class ITrail(Interface):
             is, or fails with L{AuditUnavailable}.
         @raise AuditUnavailable: If it could not be done. What was taken since
             the last commit is then forgotten.
+        """
+
+
+class ISessionJournal(Interface):
+    """
+    Where a session tells what happens in it
+    (L{tcpsvc.events.SessionJournal}).
+    """
+
+    log: Logger = Attribute("The log of the service, for what is no event.")
+
+    def seconds() -> float:
+        """
+        @return: The time in seconds since the epoch.
+        """
+
+    def request(n: int, fields: dict[str, object]) -> float:
+        """
+        Tell of the C{n}-th request of the session.
+
+        @return: When it was told, in seconds since the epoch.
+        """
+
+    def reply(n: int, reply: str, code: int, since: float) -> None:
+        """
+        Tell of the reply to the C{n}-th request.
+
+        @param reply: What is sent, without the last line's ending.
+        @param since: When the request was told, in seconds since the epoch.
+        """
+
+    def commit() -> Deferred[None] | None:
+        """
+        Record all that was told; see L{ITrail.commit}.
         """
 
 
@@ -116,7 +174,7 @@ class IBackend(Interface):
     )
 
     def openSession(
-        client: Client, journal: SessionJournal, end: Callable[[str], None]
+        client: Client, journal: ISessionJournal, end: Callable[[str], None]
     ) -> ISession:
         """
         Make the session of a client that was admitted.

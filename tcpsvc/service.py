@@ -30,7 +30,7 @@ import tcpsvc
 from tcpsvc.admission import Admission
 from tcpsvc.audit.trail import InThread, Trail, TrailError
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
-from tcpsvc.commands import Command
+from tcpsvc.commands import Command, CommandsError
 from tcpsvc.doorway import DoorwayFactory
 from tcpsvc.events import SERVICE_STARTED, SERVICE_STOPPED, Event, Journal
 from tcpsvc.identity import fingerprintOf
@@ -173,7 +173,9 @@ class ExclusiveService(Service):
             for port in self._ports:
                 port.stopListening()
             self._trail.close()
-            raise StartError(str(error)) from None
+            if isinstance(error, (OSError, AuditUnavailable, CommandsError)):
+                raise StartError(str(error)) from None
+            raise
         self._opened = True
         for how in self._listeners:
             self._journal.log.info("listening on {how}", how=how)

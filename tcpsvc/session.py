@@ -25,9 +25,8 @@ from zope.interface import implementer
 
 from tcpsvc.answering import Answering
 from tcpsvc.commands import Commands
-from tcpsvc.events import SessionJournal
 from tcpsvc.identity import Client
-from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession
+from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession, ISessionJournal
 from tcpsvc.sockets import Transport
 from tcpsvc.wire import (
     MAX_REQUEST_OCTETS,
@@ -66,7 +65,7 @@ class CommandSession(LineReceiver):
         client: Client,
         commands: Answering,
         greeting: Reply,
-        journal: SessionJournal,
+        journal: ISessionJournal,
         end: Callable[[str], None],
     ) -> None:
         """
@@ -388,7 +387,7 @@ class CommandBackend:
         self._greeting = greeting
 
     def openSession(
-        self, client: Client, journal: SessionJournal, end: Callable[[str], None]
+        self, client: Client, journal: ISessionJournal, end: Callable[[str], None]
     ) -> ISession:
         """
         @see: L{IBackend.openSession}

@@ -6,38 +6,11 @@ The one right to use a resource.
 
 from __future__ import annotations
 
-from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from tcpsvc.identity import Client
-from tcpsvc.interfaces import ISlot
-
-
-@frozen(eq=False)
-class Claim:
-    """
-    The right of one client to use the resource.
-
-    @ivar holder: Who has it.
-    @ivar token: Grows with each claim: whoever acts on the resource can tell a
-        late act of a former holder by it (a fencing token).
-    """
-
-    holder: Client
-    token: int
-
-
-class SlotHeld(Exception):
-    """
-    The slot is another's.
-
-    @ivar claim: The claim that holds it.
-    """
-
-    def __init__(self, claim: Claim) -> None:
-        super().__init__(f"held by {claim.holder.identity.name}")
-        self.claim = claim
+from tcpsvc.interfaces import Claim, ISlot, SlotHeld
 
 
 @implementer(ISlot)

@@ -66,6 +66,8 @@ def tune(transport: Transport) -> None:
 
     A transport without TCP under it is left as it is.
     """
+    if not ISystemHandle.providedBy(transport):
+        return  # A transport in memory.
     if not ITCPTransport.providedBy(transport) or IUNIXTransport.providedBy(transport):
         return  # Twisted's UNIX sockets say that they are TCP too.
     tcp = cast(ITCPTransport, transport)

@@ -90,6 +90,7 @@ _HANDSHAKE_REASONS = {
     "alert unknown ca": "the client does not know this service's CA",
     "alert bad certificate": "the client refuses this service's certificate",
     "alert certificate unknown": "the client refuses this service's certificate",
+    "alert internal error": "the client refuses this service's certificate",
     "alert certificate expired": (
         "the client finds this service's certificate expired"
     ),

@@ -27,6 +27,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IPushProducer,
+    ISystemHandle,
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -37,9 +38,8 @@ from tcpsvc.admission import Admission
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
 from tcpsvc.commands import Command
 from tcpsvc.doorway import DoorwayFactory
-from tcpsvc.events import SessionJournal
 from tcpsvc.identity import Client
-from tcpsvc.interfaces import IBackend, ISession, ISlot
+from tcpsvc.interfaces import IBackend, ISession, ISessionJournal, ISlot
 from tcpsvc.pending import PendingLimit
 from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
@@ -125,7 +125,7 @@ class SocketOptions:
         self.set[level, option] = value
 
 
-@implementer(ITCPTransport, IPushProducer)
+@implementer(ITCPTransport, ISystemHandle, IPushProducer)
 class Socket:
     """
     The service's end of a connection, as Twisted's TCP has it.
@@ -528,7 +528,7 @@ class Thing:
     sessions: list[ThingSession] = field(factory=list)
 
     def openSession(
-        self, client: Client, journal: SessionJournal, end: Callable[[str], None]
+        self, client: Client, journal: ISessionJournal, end: Callable[[str], None]
     ) -> ISession:
         """Make a session."""
         if self.refuses:

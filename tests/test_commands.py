@@ -247,6 +247,13 @@ class CommandsOfTests(SynchronousTestCase):
         module.__dict__.update(b=volt, other=1, a=state, Supply=Supply)
         self.assertEqual(verbs(module), ["VOLT", "STATE"])
 
+    def test_class(self) -> None:
+        """
+        A class is no object: its methods have nothing to work on.
+        """
+        error = self.assertRaises(CommandsError, commandsOf, Supply)
+        self.assertEqual(str(error), "Supply is a class; name an object of it")
+
     def test_none(self) -> None:
         """
         What has no commands has none.

@@ -7,8 +7,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tcpsvc.interfaces import ISlot
-from tcpsvc.slot import Claim, Slot, SlotHeld
+from tcpsvc.interfaces import Claim, ISlot, SlotHeld
+from tcpsvc.slot import Slot
 from tests.support import clientNamed
 
 

@@ -602,6 +602,26 @@ class ReplyParserTests(SynchronousTestCase):
         error = self.assertRaises(ProtocolError, self.parse, [b"x" * 5000 + b"\n"])
         self.assertLess(len(str(error)), 120)
 
+    def test_goodBeforeBad(self) -> None:
+        """
+        However a good reply and something that is none are cut into chunks, the
+        good one is not lost.
+        """
+        whole = ReplyParser()
+        error = self.assertRaises(ProtocolError, whole.feed, b"200 a\r\nhello\r\n")
+        self.assertEqual(error.replies, [Reply(200, "a")])
+        cut = ReplyParser()
+        self.assertEqual(cut.feed(b"200 a\r\nhel"), [Reply(200, "a")])
+        error = self.assertRaises(ProtocolError, cut.feed, b"lo\r\n")
+        self.assertEqual(error.replies, [])
+
+    def test_twoCodes(self) -> None:
+        """
+        All lines of a reply have one code (RFC 5321, section 4.2.1).
+        """
+        parser = ReplyParser()
+        self.assertRaises(ProtocolError, parser.feed, b"211-x\r\n500 y\r\n")
+
     def test_midway(self) -> None:
         """
         It is midway from a reply's first octet to its last.

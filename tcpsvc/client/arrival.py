@@ -10,7 +10,6 @@ before the greeting has.
 
 from __future__ import annotations
 
-import socket
 from typing import cast
 
 from twisted.internet import error as errors
@@ -27,8 +26,6 @@ from twisted.internet.interfaces import (
     IProtocol,
     IReactorTime,
     IStreamClientEndpoint,
-    ISystemHandle,
-    ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -51,17 +48,8 @@ from tcpsvc.identity import (
     fingerprintOf,
     identityFrom,
 )
+from tcpsvc.sockets import Transport, tune
 from tcpsvc.wire import ProtocolError, Reply, ReplyParser
-
-_KEEPALIVE = (
-    (socket.TCP_KEEPIDLE, 15),
-    (socket.TCP_KEEPINTVL, 5),
-    (socket.TCP_KEEPCNT, 3),
-    (socket.TCP_USER_TIMEOUT, 30_000),
-)
-"""
-A service that is gone is found as soon as one finds a client that is gone.
-"""
 
 
 @implementer(IHandshakeListener)
@@ -98,14 +86,7 @@ class Arrival(Protocol):
         """
         Find a dead service soon, and send small requests at once.
         """
-        below = self.transport.transport
-        if ITCPTransport.providedBy(below) and ISystemHandle.providedBy(below):
-            tcp = cast(ITCPTransport, below)
-            tcp.setTcpNoDelay(True)
-            tcp.setTcpKeepAlive(True)
-            handle = cast(socket.socket, cast(ISystemHandle, below).getHandle())
-            for option, value in _KEEPALIVE:
-                handle.setsockopt(socket.IPPROTO_TCP, option, value)
+        tune(cast(Transport, self.transport.transport))
 
     def handshakeCompleted(self) -> None:
         """

@@ -75,14 +75,16 @@ class Conversation(Protocol):
         """
         if self._end is not None:
             return
+        problem = ""
         try:
             replies = self._parser.feed(data)
         except ProtocolError as error:
-            self._violated(f"the service sent {error}")
-            return
+            replies, problem = error.replies, f"the service sent {error}"
         for reply in replies:
             if not self._took(reply):
                 return
+        if problem:
+            self._violated(problem)
 
     def _took(self, reply: Reply) -> bool:
         """

@@ -1,0 +1,180 @@
+"""
+Tests for L{tcpsvc.admission}.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tcpsvc.admission import LAST_WORDS, MAX_CONTROLS, Admission
+from tcpsvc.slot import Slot
+from tcpsvc.sockets import Closing
+from tests.peers import Thing
+from tests.support import EPOCH, clientNamed, clockAtEpoch, journalInMemory
+
+
+@define(eq=False, slots=False)
+class _Guest:
+    """
+    A connection that keeps why it was ended.
+    """
+
+    gone: Deferred[None] = field(factory=Deferred)
+    reasons: list[str] = field(factory=list)
+
+    def end(self, reason: str) -> None:
+        """Keep the reason."""
+        self.reasons.append(reason)
+
+
+class AdmissionTests(SynchronousTestCase):
+    """
+    Tests for L{Admission}.
+    """
+
+    def setUp(self) -> None:
+        """
+        An admission in memory.
+        """
+        self.clock: Clock = clockAtEpoch()
+        self.journal, self.trail, self.log = journalInMemory(self.clock)
+        self.admission = Admission(
+            slot=Slot(),
+            backend=Thing(),
+            control=Thing(),
+            journal=self.journal,
+            closing=Closing(self.clock),
+            clock=self.clock,
+            idleTimeout=900.0,
+            maxSession=28800.0,
+        )
+
+    def test_busy(self) -> None:
+        """
+        The busy reply names the holder, since when it holds, and for how many
+        whole seconds it has been idle.
+        """
+        holder = clientNamed("alice")
+        holder.lastRequest = EPOCH + 5
+        self.clock.advance(12.9)
+        reply = self.admission.busy(holder)
+        self.assertEqual(
+            "421 BUSY held by alice since 2027-01-15T08:00:00Z, idle 7 s", str(reply)
+        )
+
+    def test_busyClockBack(self) -> None:
+        """
+        A clock that was set back makes nobody idle for less than no time.
+        """
+        holder = clientNamed("alice")
+        holder.lastRequest = EPOCH + 5
+        self.assertIn("idle 0 s", self.admission.busy(holder).text)
+
+    def test_controlRoom(self) -> None:
+        """
+        There is room for eight control connections, however many others there
+        are, and again when one has left.
+        """
+        self.assertEqual(8, MAX_CONTROLS)
+        self.admission.enter(_Guest(), control=False)
+        guests = [_Guest() for _ in range(8)]
+        for guest in guests:
+            self.assertTrue(self.admission.hasRoomForControl())
+            self.admission.enter(guest, control=True)
+        self.assertFalse(self.admission.hasRoomForControl())
+        self.admission.leave(guests[0])
+        self.assertTrue(self.admission.hasRoomForControl())
+
+    def test_leaveTwice(self) -> None:
+        """
+        Whoever was not counted in can be counted out.
+        """
+        guest = _Guest()
+        self.admission.leave(guest)
+        self.admission.enter(guest, control=True)
+        self.admission.leave(guest)
+        self.admission.leave(guest)
+        self.successResultOf(self.admission.stop())
+        self.assertEqual([], guest.reasons)
+
+    def test_refused(self) -> None:
+        """
+        A refusal is recorded with who, where, why, and the holder if that is
+        why; and logged.
+        """
+        bob = clientNamed("bob")
+        self.admission.refused(bob, "busy", "alice")
+        self.admission.refused(bob, "shutdown")
+        common = {"address": bob.address, "identity": bob.identity.asRecord()}
+        self.assertEqual(
+            [
+                {**common, "reason": "busy", "holder": "alice"},
+                {**common, "reason": "shutdown"},
+            ],
+            self.trail.of("session.refused"),
+        )
+        self.assertEqual(
+            [
+                "turned away bob from 192.0.2.1:49152: busy (held by alice)",
+                "turned away bob from 192.0.2.1:49152: shutdown",
+            ],
+            self.log.texts(),
+        )
+
+    def test_refusedUnrecorded(self) -> None:
+        """
+        A refusal that cannot be recorded is logged with the reason.
+        """
+        self.trail.broken = "disk full"
+        self.admission.refused(clientNamed("bob"), "busy", "alice")
+        self.assertEqual([], self.trail.kept)
+        self.assertEqual("disk full", self.log.texts()[-1])
+
+    def test_stop(self) -> None:
+        """
+        All who are inside are ended, and waited for until they are gone.
+        """
+        guests = [_Guest(), _Guest()]
+        for number, guest in enumerate(guests):
+            self.admission.enter(guest, control=bool(number))
+        self.assertFalse(self.admission.stopping)
+        stopped = self.admission.stop()
+        self.assertTrue(self.admission.stopping)
+        self.assertEqual([["shutdown"]] * 2, [guest.reasons for guest in guests])
+        guests[0].gone.callback(None)
+        self.assertNoResult(stopped)
+        guests[1].gone.callback(None)
+        self.successResultOf(stopped)
+
+    def test_stopWhoLeaves(self) -> None:
+        """
+        A guest may leave while it is being ended.
+        """
+        guest = _Guest()
+
+        def end(_: str) -> None:
+            self.admission.leave(guest)
+            guest.gone.callback(None)
+
+        guest.end = end  # type: ignore[assignment,method-assign]
+        self.admission.enter(guest, control=False)
+        self.successResultOf(self.admission.stop())
+
+    def test_lastWords(self) -> None:
+        """
+        All last words are replies 421, with the contract's symbolic word.
+        """
+        self.assertEqual(
+            {
+                "idle-timeout": "IDLE-TIMEOUT",
+                "session-limit": "SESSION-LIMIT",
+                "shutdown": "SHUTDOWN",
+                "audit-unavailable": "AUDIT-UNAVAILABLE",
+                "control-limit": "BUSY",
+            },
+            {reason: reply.word for reason, reply in LAST_WORDS.items()},
+        )
+        self.assertEqual({421}, {reply.code for reply in LAST_WORDS.values()})

@@ -1,0 +1,181 @@
+"""
+Tests for L{tcpsvc.audit.chain}.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tcpsvc.audit.chain import NOTHING_BEFORE, BrokenRecord, Chain, chainAfter
+
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=())).map(
+    lambda text: text.encode("utf-16", "surrogatepass").decode(
+        "utf-16", "surrogatepass"
+    )
+)
+"""
+Text with all that Python can have in it, lone surrogates too; but those that
+make a pair are joined, for JSON cannot tell them from the character.
+"""
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | ANY_TEXT,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+"""
+JSON values.
+"""
+
+FIELDS = st.dictionaries(
+    ANY_TEXT.filter(lambda name: name not in ("seq", "time", "event", "prev")),
+    VALUES,
+    max_size=5,
+)
+
+
+class ChainTests(SynchronousTestCase):
+    """
+    Tests for L{Chain}.
+    """
+
+    def test_first(self) -> None:
+        """
+        The first record has the number 1, and 64 zeros for its link.
+        """
+        line = Chain().link(1_800_000_000.000001, "request", {"n": 1})
+        self.assertEqual("0" * 64, NOTHING_BEFORE)
+        self.assertEqual(
+            b'{"seq":1,"time":"2027-01-15T08:00:00.000001Z","event":"request",'
+            b'"n":1,"prev":"' + b"0" * 64 + b'"}',
+            line,
+        )
+
+    def test_linked(self) -> None:
+        """
+        Each further record has the next number, and the SHA-256 of the line
+        before it.
+        """
+        chain = Chain()
+        lines = [chain.link(float(number), "e", {}) for number in range(5)]
+        for number, line in enumerate(lines[1:], 1):
+            record = json.loads(line)
+            self.assertEqual(number + 1, record["seq"])
+            self.assertEqual(sha256(lines[number - 1]).hexdigest(), record["prev"])
+        self.assertEqual(5, chain.records)
+        self.assertEqual(sha256(lines[-1]).hexdigest(), chain.head)
+
+    def test_order(self) -> None:
+        """
+        A record's fields stand between C{event} and, last, C{prev}.
+        """
+        line = Chain().link(0.0, "e", {"b": 1, "a": 2})
+        self.assertEqual(
+            ["seq", "time", "event", "b", "a", "prev"], list(json.loads(line))
+        )
+
+    @given(st.lists(FIELDS, max_size=3))
+    def test_anything(self, fields: list[dict[str, object]]) -> None:
+        """
+        Whatever is in its fields, a record is one line of ASCII that reads
+        back equal, and the chain goes on from it.
+        """
+        chain = Chain()
+        for number, one in enumerate(fields, 1):
+            head = chain.head
+            line = chain.link(0.0, "event", one)
+            self.assertTrue(line.isascii())
+            self.assertNotIn(b"\n", line)
+            self.assertNotIn(b"\r", line)
+            record = json.loads(line)
+            self.assertEqual(
+                {
+                    "seq": number,
+                    "time": "1970-01-01T00:00:00.000000Z",
+                    "event": "event",
+                    **one,
+                    "prev": head,
+                },
+                record,
+            )
+            after = chainAfter(line)
+            self.assertEqual((chain.records, chain.head), (after.records, after.head))
+
+    def test_loneSurrogate(self) -> None:
+        """
+        Text that UTF-8 cannot say is escaped, and the chain goes on from it.
+        """
+        chain = Chain()
+        line = chain.link(0.0, "reply", {"reply": "200 \ud800"})
+        self.assertIn(rb'"reply":"200 \ud800"', line)
+        self.assertEqual("200 \ud800", json.loads(line)["reply"])
+        self.assertEqual(chain.head, chainAfter(line).head)
+
+    def test_notText(self) -> None:
+        """
+        A record that cannot be made leaves the chain as it was: no number is
+        skipped.
+        """
+        chain = Chain()
+        chain.link(0.0, "event", {})
+        before = chain.records, chain.head
+        self.assertRaises(TypeError, chain.link, 0.0, "event", {"x": object()})
+        self.assertEqual(before, (chain.records, chain.head))
+
+    def test_escaped(self) -> None:
+        """
+        What is not ASCII is escaped with u and four hexadecimal digits.
+        """
+        line = Chain().link(0.0, "e", {"name": "Zoë \U0001f52c"})
+        self.assertIn(rb'"name":"Zo\u00eb \ud83d\udd2c"', line)
+
+
+class ChainAfterTests(SynchronousTestCase):
+    """
+    Tests for L{chainAfter}.
+    """
+
+    def test_continues(self) -> None:
+        """
+        A chain goes on after a line that was read back as if it had never
+        been interrupted.
+        """
+        chain = Chain()
+        for _ in range(3):
+            line = chain.link(0.0, "e", {})
+        again = chainAfter(line)
+        self.assertEqual(
+            chain.link(1.0, "next", {"x": "ß"}), again.link(1.0, "next", {"x": "ß"})
+        )
+
+    def test_broken(self) -> None:
+        """
+        A line that is no record is refused, with what is wrong in a phrase.
+        """
+        for line, words in (
+            (b"", "not JSON"),
+            (b'{"seq":1', "not JSON"),
+            (b"\xff\xfe", "not JSON"),
+            (b"[" * 100_000, "not JSON"),
+            (b"[1]", "no sequence number"),
+            (b"{}", "no sequence number"),
+            (b'{"seq":"1"}', "no sequence number"),
+            (b'{"seq":null}', "no sequence number"),
+            (b'{"seq":true}', "no sequence number"),
+            (b'{"seq":0}', "no sequence number"),
+            (b'{"seq":1.5}', "no sequence number"),
+        ):
+            error = self.assertRaises(BrokenRecord, chainAfter, line)
+            self.assertIn(words, str(error))
+            self.assertEqual(1, len(str(error).splitlines()))

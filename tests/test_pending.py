@@ -1,0 +1,522 @@
+"""
+Tests for L{tcpsvc.pending}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from OpenSSL import SSL
+from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tcpsvc.identity import fingerprintOf
+from tcpsvc.pending import Knock
+from tcpsvc.tls import ServerTLS
+from tests.certificates import authority, otherAuthority
+from tests.peers import House, Peer, clientContext, serverMaterial
+
+DISPLACED = "displaced by a newer connection"
+
+
+class _CountingTLS(ServerTLS):
+    """
+    Counts the TLS connections that it makes.
+    """
+
+    made = 0
+
+    def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        self.made += 1
+        return super().serverConnectionForTLS(protocol)  # type: ignore[arg-type]
+
+
+def _failures(house: House) -> list[tuple[object, object]]:
+    """
+    The addresses and reasons of all handshakes that failed.
+    """
+    return [
+        (record["address"], record["reason"])
+        for record in house.trail.of("handshake.failed")
+    ]
+
+
+def _hello() -> bytes:
+    """
+    How a client begins TLS.
+    """
+    client = SSL.Connection(clientContext(), None)
+    client.set_connect_state()
+    with contextlib.suppress(SSL.WantReadError):
+        client.do_handshake()
+    return client.bio_read(65536)
+
+
+class SilenceTests(SynchronousTestCase):
+    """
+    Connections that say nothing.
+    """
+
+    def setUp(self) -> None:
+        """
+        A house that counts what TLS it makes.
+        """
+        self.tls = _CountingTLS(serverMaterial(), "1.3")
+        self.house = House(tls=self.tls, limit=2)
+
+    def test_costsNoTLS(self) -> None:
+        """
+        A connection that says nothing costs no TLS object, and gets no octet.
+        """
+        peer = self.house.knock()
+        self.house.pump()
+        self.assertEqual(0, self.tls.made)
+        self.assertEqual(b"", bytes(peer.socket.written))
+
+    def test_firstOctets(self) -> None:
+        """
+        TLS begins with the first octets, once, however they are cut.
+        """
+        peer = self.house.knock()
+        for octet in _hello():
+            peer.protocol.dataReceived(bytes([octet]))
+        self.assertEqual(1, self.tls.made)
+        self.assertNotEqual(b"", bytes(peer.socket.written))
+
+    def test_patience(self) -> None:
+        """
+        After the handshake timeout a silent connection is reset, without any
+        TLS, and recorded once.
+        """
+        peer = self.house.knock()
+        self.house.advance(9.999)
+        self.assertEqual("", peer.ending)
+        self.house.advance(0.001)
+        self.assertEqual("reset", peer.ending)
+        self.assertEqual(0, self.tls.made)
+        self.assertEqual(b"", bytes(peer.socket.written))
+        self.assertEqual(
+            [("192.0.2.1:49152", "no handshake within 10 s")], _failures(self.house)
+        )
+        self.assertEqual([], self.house.clock.getDelayedCalls())
+
+    def test_patienceInTheMiddle(self) -> None:
+        """
+        The handshake timeout counts from the connection's beginning, and a
+        trickle of octets does not prolong it.
+        """
+        peer = self.house.knock()
+        for octet in _hello()[:9]:
+            peer.protocol.dataReceived(bytes([octet]))
+            self.house.advance(1)
+        self.assertEqual("", peer.ending)
+        self.house.advance(1)
+        self.assertEqual("reset", peer.ending)
+        self.assertEqual(
+            [("192.0.2.1:49152", "no handshake within 10 s")], _failures(self.house)
+        )
+
+    def test_patienceGiven(self) -> None:
+        """
+        The handshake timeout is what it was set to.
+        """
+        house = House(patience=2.5)
+        peer = house.knock()
+        house.advance(2.5)
+        self.assertEqual("reset", peer.ending)
+        self.assertEqual(
+            [("192.0.2.1:49152", "no handshake within 2.5 s")], _failures(house)
+        )
+
+    def test_leftInSilence(self) -> None:
+        """
+        A connection that is closed before it said anything is recorded once,
+        and closed.
+        """
+        for leave in (Peer.hangUp, Peer.vanish):
+            house = House()
+            peer = house.knock()
+            leave(peer)
+            self.assertNotEqual("", peer.ending)
+            self.assertEqual([("192.0.2.1:49152", "the client left")], _failures(house))
+            self.assertEqual([], house.clock.getDelayedCalls())
+
+    def test_noDataAfterGivingUp(self) -> None:
+        """
+        Octets that come after a connection was given up begin no TLS.
+        """
+        knock = self.house.secure.buildProtocol(None)
+        transport = StringTransport()
+        knock.makeConnection(transport)
+        self.house.clock.advance(10)
+        self.assertTrue(transport.disconnected)
+        knock.dataReceived(_hello())
+        self.assertEqual(0, self.tls.made)
+        self.assertEqual(b"", transport.value())
+
+
+class DisplacementTests(SynchronousTestCase):
+    """
+    More connections than may be pending.
+    """
+
+    def setUp(self) -> None:
+        """
+        A house where three connections may be pending.
+        """
+        self.tls = _CountingTLS(serverMaterial(), "1.3")
+        self.house = House(tls=self.tls, limit=3)
+
+    def ended(self) -> list[int]:
+        """
+        Which of the peers, from 0, are no longer connected.
+        """
+        self.house.pump()
+        return [number for number, peer in enumerate(self.house.peers) if peer.ending]
+
+    def test_oldestOfTheMostCommon(self) -> None:
+        """
+        Past the limit, the oldest connection of the address that has most of
+        them is reset; it is recorded, and no TLS was worked on.
+        """
+        for host in ("192.0.2.9", "192.0.2.7", "192.0.2.7"):
+            self.house.knock(host=host)
+        self.assertEqual([], self.ended())
+        self.house.knock(host="192.0.2.8")
+        self.assertEqual([1], self.ended())
+        self.assertEqual("reset", self.house.peers[1].ending)
+        self.assertEqual(b"", bytes(self.house.peers[1].socket.written))
+        self.assertEqual(0, self.tls.made)
+        self.assertEqual([("192.0.2.7:49153", DISPLACED)], _failures(self.house))
+
+    def test_newcomerCounted(self) -> None:
+        """
+        The newcomer counts for its address: it can make it the one that has
+        most, and its own predecessor go.
+        """
+        for host in ("192.0.2.9", "192.0.2.8", "192.0.2.7"):
+            self.house.knock(host=host)
+        self.house.knock(host="192.0.2.7")
+        self.assertEqual([2], self.ended())
+
+    def test_tie(self) -> None:
+        """
+        When several addresses have the most, the oldest connection of all of
+        theirs goes.
+        """
+        for host in ("192.0.2.9", "192.0.2.8", "192.0.2.7"):
+            self.house.knock(host=host)
+        self.house.knock(host="192.0.2.6")
+        self.assertEqual([0], self.ended())
+        self.house.knock(host="192.0.2.5")
+        self.assertEqual([0, 1], self.ended())
+
+    def test_tieOfPairs(self) -> None:
+        """
+        Older connections of addresses that have fewer stay.
+        """
+        house = self.house = House(limit=5)
+        for last in (1, 2, 3, 3, 2):
+            house.knock(host=f"192.0.2.{last}")
+        house.knock(host="192.0.2.4")
+        self.assertEqual([1], self.ended())
+
+    def test_junkPushesOutJunk(self) -> None:
+        """
+        However many connections one address makes, a client of another that
+        comes between them gets through.
+        """
+        for _ in range(10):
+            self.house.knock(host="192.0.2.66")
+        alice = self.house.knock(host="192.0.2.1")
+        for _ in range(10):
+            self.house.knock(host="192.0.2.66")
+        self.house.pump()
+        alice.shakeHands()
+        self.assertEqual("", alice.ending)
+        self.assertIn("you are alice", alice.lines[0])
+        self.assertEqual(18, len(_failures(self.house)))
+
+    def test_oneAfterTheOther(self) -> None:
+        """
+        Newcomers of one turn of the reactor displace one connection each,
+        although none of those is lost yet.
+        """
+        for _ in range(6):
+            self.house.knock()
+        self.assertEqual(
+            [(f"192.0.2.1:{49152 + number}", DISPLACED) for number in range(3)],
+            _failures(self.house),
+        )
+        self.assertEqual([0, 1, 2], self.ended())
+
+    def test_inHandshake(self) -> None:
+        """
+        A connection in the middle of its handshake can be displaced too, and
+        is told of once.
+        """
+        first = self.house.knock()
+        first.reads = False
+        first.shakeHands()
+        self.assertEqual(1, self.tls.made)
+        for last in (2, 3, 4):
+            self.house.knock(host=f"192.0.2.{last}")
+        self.assertEqual([0], self.ended())
+        self.assertEqual("reset", first.ending)
+        self.assertEqual([("192.0.2.1:49152", DISPLACED)], _failures(self.house))
+
+    def test_settledIsNotCounted(self) -> None:
+        """
+        Connections whose handshake has completed are no longer counted, the
+        holder's and the busy ones.
+        """
+        holder = self.house.visit("alice")
+        turnedAway = self.house.visit("bob")
+        for _ in range(3):
+            self.house.knock()
+        self.assertEqual("", holder.ending)
+        self.assertEqual("closed", turnedAway.ending)
+        self.assertEqual([1], self.ended())
+        self.house.knock()
+        self.assertEqual([1, 2], self.ended())
+
+    def test_lingeringRefusedIsNotCounted(self) -> None:
+        """
+        A client that was turned away and does not answer the close is not
+        counted either.
+        """
+        self.house.visit("alice")
+        bob = self.house.knock()
+        bob.answersClose = False
+        bob.shakeHands()
+        self.assertEqual("", bob.ending)
+        for _ in range(3):
+            self.house.knock()
+        self.assertEqual([], self.ended())
+
+    def test_goneIsNotCounted(self) -> None:
+        """
+        Connections that were lost, in silence or with a failed handshake, are
+        no longer counted.
+        """
+        self.house.knock().vanish()
+        self.house.visit(context=clientContext(None))
+        for _ in range(3):
+            self.house.knock()
+        self.assertEqual([0, 1], self.ended())
+
+    def test_unixSocket(self) -> None:
+        """
+        All peers on a UNIX socket count as one address.
+        """
+        first = self.house.secure.buildProtocol(UNIXAddress(None))
+        self.assertEqual("unix", first.host)
+        self.assertEqual(
+            first.host, self.house.secure.buildProtocol(UNIXAddress(b"/x")).host
+        )
+
+    def test_timeoutDoesNotRunOn(self) -> None:
+        """
+        After the handshake its timeout is of no importance any more.
+        """
+        alice = self.house.visit("alice")
+        self.house.advance(60)
+        self.assertEqual("", alice.ending)
+        self.assertEqual([], _failures(self.house))
+
+
+class RecordTests(SynchronousTestCase):
+    """
+    What trail and log have of handshakes that failed: each exactly once.
+    """
+
+    def test_certificateRefused(self) -> None:
+        """
+        The record has address, reason, and the certificate that was shown;
+        the log has a line of the same.
+        """
+        pair = otherAuthority().client("eve")
+        house = House()
+        eve = house.visit(context=clientContext(pair))
+        self.assertEqual("closed", eve.ending)
+        self.assertEqual(["handshake.failed"], house.trail.events())
+        self.assertEqual(
+            {
+                "address": "192.0.2.1:49152",
+                "reason": "unknown CA",
+                "certificate": {
+                    "subject": "CN=eve",
+                    "serial": format(pair.certificate.serial_number, "x"),
+                    "fingerprint": fingerprintOf(pair.certificate),
+                    "names": ["DNS:eve"],
+                },
+            },
+            house.trail.of("handshake.failed")[0],
+        )
+        self.assertEqual(
+            ["refused 192.0.2.1:49152 in the handshake: unknown CA (CN=eve)"],
+            house.log.texts(),
+        )
+
+    def test_nothingShown(self) -> None:
+        """
+        Without a certificate, the record has none.
+        """
+        house = House()
+        house.visit(context=clientContext(None))
+        self.assertEqual(
+            [{"address": "192.0.2.1:49152", "reason": "no certificate"}],
+            house.trail.of("handshake.failed"),
+        )
+        self.assertEqual(
+            ["refused 192.0.2.1:49152 in the handshake: no certificate"],
+            house.log.texts(),
+        )
+
+    def test_learnsNothing(self) -> None:
+        """
+        A client without an acceptable certificate learns nothing but the alert,
+        and neither claims the slot nor is a session begun.
+        """
+        house = House()
+        for pair in (None, otherAuthority().client(), authority().expired()):
+            peer = house.knock(clientContext(pair))
+            peer.shakeHands(b"WHO\r\n")
+            self.assertEqual([], peer.lines)
+            self.assertIn("alert", peer.alert)
+        self.assertIsNone(house.slot.current)
+        self.assertEqual(0, house.slot.claims)
+        self.assertEqual(["handshake.failed"] * 3, house.trail.events())
+
+    def test_notTLS(self) -> None:
+        """
+        What is not TLS is closed, and recorded once.
+        """
+        house = House()
+        peer = house.knock()
+        peer.sendRaw(b"GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual("closed", peer.ending)
+        self.assertEqual(
+            [("192.0.2.1:49152", "not TLS: an HTTP request")], _failures(house)
+        )
+
+    def test_leftInTheMiddle(self) -> None:
+        """
+        A client that leaves in the middle of the handshake is recorded once.
+        """
+        for leave in (Peer.hangUp, Peer.vanish):
+            house = House()
+            peer = house.knock()
+            peer.reads = False
+            peer.shakeHands()
+            leave(peer)
+            house.advance(2)
+            self.assertNotEqual("", peer.ending)
+            self.assertEqual([("192.0.2.1:49152", "the client left")], _failures(house))
+            house.advance(60)
+            self.assertEqual(1, len(house.trail.events()))
+
+    def test_certificateRefusedAndSlow(self) -> None:
+        """
+        A refused client that does not read its alert is cut off at the
+        handshake timeout; the record says why it was refused, once.
+        """
+        house = House()
+        peer = house.knock(clientContext(authority().expired()))
+        peer.shakeHands()
+        slow = house.knock(clientContext(authority().expired()))
+        take = slow._take
+
+        def once(octets: bytes) -> None:
+            take(octets)
+            slow.reads = False
+
+        slow._take = once  # type: ignore[method-assign]
+        slow.shakeHands()
+        self.assertEqual("", slow.ending)
+        house.advance(10)
+        self.assertEqual("reset", slow.ending)
+        self.assertEqual(
+            [("192.0.2.1:49152", "expired"), ("192.0.2.1:49153", "expired")],
+            _failures(house),
+        )
+
+    def test_trailBroken(self) -> None:
+        """
+        A trail that cannot be written is no reason for an exception; the log
+        says so.
+        """
+        house = House()
+        house.trail.broken = "disk full"
+        peer = house.visit(context=clientContext(None))
+        self.assertEqual("closed", peer.ending)
+        self.assertEqual([], house.trail.events())
+        self.assertIn("disk full", house.log.texts())
+
+    def test_noRecordOfSuccess(self) -> None:
+        """
+        A handshake that completes leaves no record of a failed one, then or
+        when the connection ends.
+        """
+        house = House()
+        house.visit().close()
+        house.visit().vanish()
+        self.assertEqual([], _failures(house))
+
+
+class KnockTests(SynchronousTestCase):
+    """
+    Tests for L{Knock}.
+    """
+
+    def test_interface(self) -> None:
+        """
+        A L{Knock} hears when the client closes its half of the connection.
+        """
+        knock = House().secure.buildProtocol(None)
+        self.assertTrue(verifyObject(IHalfCloseableProtocol, knock))
+        self.assertIsInstance(knock, Knock)
+        self.assertIsInstance(House().secure, Factory)
+
+    def test_socketOptions(self) -> None:
+        """
+        The socket is tuned before anything has been said, so that dead peers
+        are found even in the handshake.
+        """
+        peer = House().knock()
+        self.assertTrue(peer.socket.getTcpNoDelay())
+        self.assertTrue(peer.socket.getTcpKeepAlive())
+
+    def test_repliesBeforeBareEnd(self) -> None:
+        """
+        Requests that come together with TLS's close are answered before the
+        connection ends.
+        """
+        house = House()
+        alice = house.visit()
+        assert alice.tls is not None
+        alice.tls.send(b"ECHO one\r\nECHO two\r\n")
+        alice.close()
+        self.assertEqual(["200 one", "200 two"], alice.lines[1:])
+
+    def test_hungUpSession(self) -> None:
+        """
+        A client in session that closes TCP without a word of TLS still gets
+        the replies to what it has asked, and its session ends.
+        """
+        house = House()
+        alice = house.visit()
+        assert alice.tls is not None
+        alice.tls.send(b"ECHO one\r\n")
+        alice.answersClose = False
+        alice.pump()
+        alice.hangUp()
+        house.advance(2)
+        self.assertEqual(["200 one"], alice.lines[1:])
+        self.assertNotEqual("", alice.ending)
+        self.assertIsNone(house.slot.current)
+        self.assertEqual(1, len(house.trail.of("session.closed")))
