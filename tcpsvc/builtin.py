@@ -159,19 +159,23 @@ class Help:
     def help(self, request: Request) -> Reply:
         """lists the commands, or explains one"""
         if not request.argument:
-            lines = [_line(one) for one in self._commands]
+            width = max(len(one.usage) for one in self._commands)
+            lines = [_line(one, width) for one in self._commands]
             return Reply(214, "\n".join(lines))
         found = self._commands.find(request.argument.strip().upper())
         if found is None:
             raise BadArgument("there is no such command; HELP lists them")
-        return Reply(214, f"{_line(found)}\n{found.details}".rstrip())
+        line = _line(found, len(found.usage))
+        return Reply(214, f"{line}\n{found.details}".rstrip())
 
 
-def _line(one: Command) -> str:
+def _line(one: Command, width: int) -> str:
     """
     One command in one line.
+
+    @param width: How many characters its usage takes.
     """
-    return f"{one.usage:<14} {one.summary}".rstrip()
+    return f"{one.usage:<{width}}  {one.summary}".rstrip()
 
 
 def serviceCommands(facts: ServiceFacts) -> Commands:

@@ -236,14 +236,14 @@ class ServiceCommandsTests(_BuiltinTests):
         self.assertEqual(
             reply.lines,
             [
-                "HELP [VERB]    lists the commands, or explains one",
-                "ECHO TEXT      answers TEXT",
-                "NOOP           does nothing, and keeps the session from being idle",
-                "TIME           answers the time of the service, in UTC",
-                f"{'WHO':14} answers who holds the service, from where and since when",
-                "STATUS         answers how the service is, a line each of name: value",
-                "VERSION        answers the version of the service",
-                "QUIT           ends the session (also: EXIT, BYE)",
+                "HELP [VERB]  lists the commands, or explains one",
+                "ECHO TEXT    answers TEXT",
+                "NOOP         does nothing, and keeps the session from being idle",
+                "TIME         answers the time of the service, in UTC",
+                f"{'WHO':11}  answers who holds the service, from where and since when",
+                "STATUS       answers how the service is, a line each of name: value",
+                "VERSION      answers the version of the service",
+                "QUIT         ends the session (also: EXIT, BYE)",
             ],
         )
 
@@ -253,9 +253,9 @@ class ServiceCommandsTests(_BuiltinTests):
         own line.
         """
         for verb, line in (
-            ("TIME", "TIME           answers the time of the service, in UTC"),
-            ("echo ", "ECHO TEXT      answers TEXT"),
-            ("Bye", "QUIT           ends the session (also: EXIT, BYE)"),
+            ("TIME", "TIME  answers the time of the service, in UTC"),
+            ("echo ", "ECHO TEXT  answers TEXT"),
+            ("Bye", "QUIT  ends the session (also: EXIT, BYE)"),
         ):
             self.assertEqual(self.ask(f"HELP {verb}"), Reply(214, line))
 
@@ -276,9 +276,11 @@ class ServiceCommandsTests(_BuiltinTests):
         commands = serviceCommands(self.facts)
         commands.add(commandsOf(volt)[0])
         self.patch(self, "commands", lambda: commands)
-        line = "VOLT VOLTS     sets the output"
-        self.assertEqual(self.ask("HELP").lines[-1], line)
-        self.assertEqual(self.ask("HELP volt").lines, [line, "VOLTS is a number."])
+        self.assertEqual(self.ask("HELP").lines[-1], "VOLT VOLTS   sets the output")
+        self.assertEqual(
+            self.ask("HELP volt").lines,
+            ["VOLT VOLTS  sets the output", "VOLTS is a number."],
+        )
 
     def test_taken(self) -> None:
         """
