@@ -13,8 +13,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
 from tcpsvc.events import SESSION_REFUSED, Journal
+from tcpsvc.flood import Flood
 from tcpsvc.identity import Client
-from tcpsvc.interfaces import AuditUnavailable, IBackend, ISlot
+from tcpsvc.interfaces import IBackend, ISlot
 from tcpsvc.sockets import Closing
 from tcpsvc.times import toSeconds
 from tcpsvc.wire import Reply
@@ -70,6 +71,7 @@ class Admission:
     backend: IBackend
     control: IBackend
     journal: Journal
+    flood: Flood
     closing: Closing
     clock: IReactorTime
     idleTimeout: float
@@ -108,23 +110,18 @@ class Admission:
 
     def refused(self, client: Client, reason: str, holder: str = "") -> None:
         """
-        Tell the journal that a client was turned away. It does not wait
-        for that: a trail that cannot be written is no reason to let it in.
+        Tell that a client was turned away.
         """
         record: dict[str, object] = {
             "address": client.address,
             "identity": client.identity.asRecord(),
             "reason": reason,
         }
-        because = ""
+        more = ""
         if holder:
             record["holder"] = holder
-            because = f" (held by {holder})"
-        try:
-            self.journal.tell(SESSION_REFUSED, record, because=because)
-            self.journal.commit()
-        except AuditUnavailable as error:
-            self.journal.log.error("{error}", error=str(error))
+            more = f" (held by {holder})"
+        self.flood.tell(SESSION_REFUSED, record, more)
 
     def stop(self) -> Deferred[list[None]]:
         """

@@ -106,6 +106,13 @@ class Answering:
             return Reply(501, f"BAD-ARGUMENT {' '.join(str(failure.value).split())}")
         if failure.check(CancelledError):
             self._log.warn("the command {verb} was given up", verb=verb)
+        elif self._isSecret(verb):
+            self._log.error(
+                "the secret command {verb} failed in session {session}: {kind}",
+                verb=verb,
+                session=request.client.session,
+                kind=type(failure.value).__name__,
+            )
         else:
             self._log.failure(
                 "the command {verb} failed in session {session}",
@@ -114,3 +121,10 @@ class Answering:
                 session=request.client.session,
             )
         return Reply(451, f"COMMAND-FAILED {verb} failed; the service's log says why")
+
+    def _isSecret(self, verb: str) -> bool:
+        """
+        Whether an exception may have in it what nobody is to read.
+        """
+        command = self._commands.find(verb)
+        return command is not None and (command.secret or command.secretReply)

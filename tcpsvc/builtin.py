@@ -15,7 +15,7 @@ import tcpsvc
 from tcpsvc.commands import BadArgument, Command, Commands, command, commandsOf
 from tcpsvc.events import Journal
 from tcpsvc.identity import Client
-from tcpsvc.interfaces import ISlot
+from tcpsvc.interfaces import ISlot, ITrail
 from tcpsvc.times import toSeconds
 from tcpsvc.wire import Reply, Request
 
@@ -127,6 +127,7 @@ class Inquiry:
             "certificate_expires": toSeconds(expires.timestamp()) if expires else "",
             "audit_records": trail.records,
             "audit_head": trail.head,
+            "audit_state": trail.blocked or "open",
         }
         return Reply(211, "\n".join(f"{name}: {values[name]}" for name in values))
 
@@ -141,10 +142,20 @@ class Farewell:
     The verb that ends the session.
     """
 
+    def __init__(self, trail: ITrail) -> None:
+        self._trail = trail
+
     @command("QUIT", aliases=("EXIT", "BYE"))
     def quit(self, request: Request) -> Reply:
-        """ends the session (also: EXIT, BYE)"""
-        return Reply(221, "bye", closes=True)
+        """
+        ends the session with a receipt (also: EXIT, BYE)
+
+        The receipt names the last record before this reply and the SHA-256 of
+        its line. Whoever keeps it can show later that the audit trail was not
+        cut off before that record, nor written anew.
+        """
+        trail = self._trail
+        return Reply(221, f"bye; record {trail.records} {trail.head}", closes=True)
 
 
 class Help:
@@ -183,7 +194,12 @@ def serviceCommands(facts: ServiceFacts) -> Commands:
     The commands of a session, to which others may be added.
     """
     commands = Commands()
-    for source in (Help(commands), Conversation(facts.now), Inquiry(facts), Farewell()):
+    for source in (
+        Help(commands),
+        Conversation(facts.now),
+        Inquiry(facts),
+        Farewell(facts.journal.trail),
+    ):
         for one in commandsOf(source):
             commands.add(one)
     return commands
@@ -194,7 +210,7 @@ def controlCommands(facts: ServiceFacts) -> Commands:
     The commands of a control connection.
     """
     commands = Commands()
-    for source in (Help(commands), Inquiry(facts), Farewell()):
+    for source in (Help(commands), Inquiry(facts), Farewell(facts.journal.trail)):
         for one in commandsOf(source):
             commands.add(one)
     return commands

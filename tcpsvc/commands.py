@@ -71,6 +71,9 @@ class Command:
     @ivar summary: What the command does, in a line.
     @ivar details: What HELP says of this verb, in full.
     @ivar aliases: Other verbs for the same, in upper case.
+    @ivar secret: Whether of its arguments only the length is recorded, and of
+        what it raises only the kind is logged.
+    @ivar secretReply: The same for its replies.
     @ivar pure: Whether it does nothing but answer. Requests for pure commands
         that come together are recorded together; each other one is recorded
         before its function is called.
@@ -83,6 +86,8 @@ class Command:
     details: str = ""
     aliases: tuple[str, ...] = ()
     pure: bool = False
+    secret: bool = False
+    secretReply: bool = False
 
     @property
     def usage(self) -> str:
@@ -96,6 +101,8 @@ def command(
     argument: str = "",
     aliases: Iterable[str] = (),
     pure: bool = False,
+    secret: bool = False,
+    secretReply: bool = False,
 ) -> Callable[[_F], _F]:
     """
     Make a command of a function or method, which stays what it is.
@@ -109,6 +116,8 @@ def command(
     @param argument: What the argument is, for HELP; without one, a request
         that has an argument gets 501 BAD-ARGUMENT.
     @param pure: See L{Command}.
+    @param secret: See L{Command}.
+    @param secretReply: See L{Command}.
     """
 
     def decorate(function: _F) -> _F:
@@ -121,6 +130,8 @@ def command(
             details=rest.strip(),
             aliases=tuple(_checkedVerb(alias) for alias in aliases),
             pure=pure,
+            secret=secret,
+            secretReply=secretReply,
         )
         setattr(function, _ATTRIBUTE, made)
         return function

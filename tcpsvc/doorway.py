@@ -251,9 +251,8 @@ class Doorway(Protocol):
         if not failure.check(AuditUnavailable):
             self._abort(failure)
         elif self._state is _State.CLAIMING:
-            self._journal.log.error("{error}", error=str(failure.value))
-            self._state = _State.LEAVING
-            self._close(LAST_WORDS["audit-unavailable"])
+            reason = "audit-unavailable"
+            self._refuse(self._client, reason, LAST_WORDS[reason])
 
     def _serve(self, session: ISession, record: dict[str, object]) -> None:
         """

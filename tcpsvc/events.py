@@ -55,15 +55,15 @@ SERVICE_STOPPED = Event(
 )
 HANDSHAKE_FAILED = Event(
     "handshake.failed",
-    ("address", "reason", "certificate?"),
+    ("address", "reason", "certificate?", "count?"),
     LogLevel.warn,
-    "refused {address} in the handshake: {reason}{shown}",
+    "refused {address} in the handshake: {reason}{more}",
 )
 SESSION_REFUSED = Event(
     "session.refused",
-    ("address", "identity", "reason", "holder?"),
+    ("address", "identity", "reason", "holder?", "count?"),
     LogLevel.warn,
-    "turned away {identity[name]} from {address}: {reason}{because}",
+    "turned away {identity[name]} from {address}: {reason}{more}",
 )
 SESSION_OPENED = Event(
     "session.opened",
@@ -71,14 +71,21 @@ SESSION_OPENED = Event(
     LogLevel.info,
     "session {session} of {identity[name]} from {address} has begun",
 )
-REQUEST = Event("request", ("session", "n", "request?", "request_b64?", "octets?"))
-REPLY = Event("reply", ("session", "n", "reply", "code", "duration_us"))
+REQUEST = Event(
+    "request",
+    ("session", "n", "request?", "request_b64?", "argument_octets?", "octets?"),
+)
+REPLY = Event(
+    "reply", ("session", "n", "reply", "reply_octets?", "code", "duration_us")
+)
 SESSION_CLOSED = Event(
     "session.closed",
     ("session", "reason", "requests", "bytes_in", "bytes_out", "duration_s"),
     LogLevel.info,
     "session {session} has ended: {reason} ({requests} requests, {duration_s:.3f} s)",
 )
+
+CHECKPOINT = Event("checkpoint", ("count", "head", "key", "signature", "sessions"))
 
 AUDITED = (
     SERVICE_STARTED,
@@ -89,6 +96,7 @@ AUDITED = (
     REQUEST,
     REPLY,
     SESSION_CLOSED,
+    CHECKPOINT,
 )
 """
 The events that the audit trail has.
@@ -119,6 +127,7 @@ class Journal:
         @param record: The record's fields, as JSON primitives.
         @param forPeople: Further fields that only the log's line shows.
         """
+        self.counts[event.name] += 1
         self.say(event, record, **forPeople)
         self.note(event, record)
 
@@ -126,7 +135,6 @@ class Journal:
         """
         Give an event to the trail only.
         """
-        self.counts[event.name] += 1
         self.trail.append(self.clock.seconds(), event.name, record)
 
     def say(self, event: Event, record: dict[str, object], **forPeople: str) -> None:
@@ -137,6 +145,12 @@ class Journal:
             self.log.emit(
                 event.level, event.format, event=event.name, **record, **forPeople
             )
+
+    def write(self) -> None:
+        """
+        @see: L{ITrail.write}
+        """
+        self.trail.write()
 
     def commit(self) -> Deferred[None] | None:
         """
@@ -198,11 +212,11 @@ class SessionJournal:
         self._append(now, "request", {"session": self.session, "n": n, **fields})
         return now
 
-    def reply(self, n: int, reply: str, code: int, since: float) -> None:
+    def reply(self, n: int, fields: dict[str, object], code: int, since: float) -> None:
         """
         Tell of the reply to the C{n}-th request.
 
-        @param reply: What is sent, without the last line's ending.
+        @param fields: What is sent, as far as it is recorded.
         @param since: When the request was told, in seconds since the epoch.
         """
         now = self.seconds()
@@ -213,7 +227,7 @@ class SessionJournal:
             {
                 "session": self.session,
                 "n": n,
-                "reply": reply,
+                **fields,
                 "code": code,
                 "duration_us": max(0, round((now - since) * 1e6)),
             },

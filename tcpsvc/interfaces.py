@@ -82,6 +82,7 @@ class ITrail(Interface):
 
     records = Attribute("How many records the trail has, as an L{int}.")
     head = Attribute("The SHA-256 of the last record's line, in hex.")
+    blocked = Attribute("Why nothing can be recorded now; empty if it can.")
 
     def append(moment: float, event: str, fields: dict[str, object]) -> None:
         """
@@ -92,14 +93,22 @@ class ITrail(Interface):
         @param fields: What belongs to it, as JSON primitives.
         """
 
+    def write() -> None:
+        """
+        Write all that was taken, for whom it is enough that it will be forced to
+        the disk in a while.
+
+        @raise AuditUnavailable: If it could not be done. What was taken since
+            the last time is then forgotten, save what happened all the same.
+        """
+
     def commit() -> Deferred[None] | None:
         """
         Record all that was taken.
 
         @return: L{None} if that is done; else a Deferred that fires when it
             is, or fails with L{AuditUnavailable}.
-        @raise AuditUnavailable: If it could not be done. What was taken since
-            the last commit is then forgotten.
+        @raise AuditUnavailable: As by L{write}.
         """
 
 
@@ -123,11 +132,11 @@ class ISessionJournal(Interface):
         @return: When it was told, in seconds since the epoch.
         """
 
-    def reply(n: int, reply: str, code: int, since: float) -> None:
+    def reply(n: int, fields: dict[str, object], code: int, since: float) -> None:
         """
         Tell of the reply to the C{n}-th request.
 
-        @param reply: What is sent, without the last line's ending.
+        @param fields: What is sent, as far as it is recorded.
         @param since: When the request was told, in seconds since the epoch.
         """
 

@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.doorway import Doorway
-from tcpsvc.events import HANDSHAKE_FAILED, Journal
-from tcpsvc.interfaces import AuditUnavailable
+from tcpsvc.events import HANDSHAKE_FAILED
+from tcpsvc.flood import Flood
 from tcpsvc.sockets import Closing, Transport, tune, written
 from tcpsvc.tls import Judgement, ServerTLS, whyFailed
 
@@ -41,7 +41,7 @@ class PendingLimit(Factory):
         self,
         doorways: Factory,
         tls: ServerTLS,
-        journal: Journal,
+        flood: Flood,
         closing: Closing,
         clock: IReactorTime,
         limit: int,
@@ -52,7 +52,7 @@ class PendingLimit(Factory):
         @param limit: How many connections may be in handshake.
         @param patience: How long a handshake may take, in seconds.
         """
-        self.journal = journal
+        self.flood = flood
         self.closing = closing
         self.clock = clock
         self.patience = patience
@@ -214,15 +214,11 @@ class Knock(Protocol):
             "address": written(self._address),
             "reason": judgement.refusal or why,
         }
-        shown = ""
+        more = ""
         if judgement.shown is not None:
             record["certificate"] = judgement.shown
-            shown = f" ({_inOneLine(str(judgement.shown['subject']))})"
-        try:
-            self.factory.journal.tell(HANDSHAKE_FAILED, record, shown=shown)
-            self.factory.journal.commit()
-        except AuditUnavailable as error:
-            self.factory.journal.log.error("{error}", error=str(error))
+            more = f" ({_inOneLine(str(judgement.shown['subject']))})"
+        self.factory.flood.tell(HANDSHAKE_FAILED, record, more)
 
 
 def _inOneLine(text: str) -> str:

@@ -6,13 +6,16 @@ Assembles the service, and takes it down in order.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import cast
 
 from attrs import frozen
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
@@ -28,11 +31,21 @@ from twisted.python.failure import Failure
 
 import tcpsvc
 from tcpsvc.admission import Admission
-from tcpsvc.audit.trail import InThread, Trail, TrailError
+from tcpsvc.audit.disk import Disk, InThread
+from tcpsvc.audit.file import TrailError
+from tcpsvc.audit.recovery import Ending
+from tcpsvc.audit.trail import openTrail
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
 from tcpsvc.commands import Command, CommandsError
 from tcpsvc.doorway import DoorwayFactory
-from tcpsvc.events import SERVICE_STARTED, SERVICE_STOPPED, Event, Journal
+from tcpsvc.events import (
+    SERVICE_STARTED,
+    SERVICE_STOPPED,
+    SESSION_CLOSED,
+    Event,
+    Journal,
+)
+from tcpsvc.flood import Flood
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.interfaces import AuditUnavailable
 from tcpsvc.pending import PendingLimit
@@ -54,6 +67,8 @@ class Settings:
     @ivar commands: The commands beside those that every service has.
     @ivar audit: The file of the audit trail.
     @ivar auditSync: When records are forced to the disk.
+    @ivar auditKey: What signs its checkpoints.
+    @ivar auditMaxOctets: At which size a new file begins; 0 is never.
     @ivar idleTimeout: Seconds without a request; 0 is no limit.
     @ivar maxSession: Seconds that a session may last; 0 is no limit.
     @ivar handshakeTimeout: Seconds that a handshake may take.
@@ -67,6 +82,8 @@ class Settings:
     commands: tuple[Command, ...]
     audit: Path
     auditSync: str
+    auditKey: Ed25519PrivateKey
+    auditMaxOctets: int
     idleTimeout: float
     maxSession: float
     handshakeTimeout: float
@@ -103,16 +120,19 @@ class ExclusiveService(Service):
         reactor: IReactorTime,
         inThread: InThread,
         observer: ILogObserver = globalLogPublisher,
+        leave: Callable[[int], object] = os._exit,
     ) -> None:
         """
         @param reactor: Listens, and is the clock of all.
         @param inThread: Runs a blocking call beside the reactor.
         @param observer: Gets the log.
+        @param leave: Ends the process, with a status.
         """
         self._settings = settings
         self._reactor = reactor
         self._inThread = inThread
         self._observer = observer
+        self._leave = leave
         self._log = Logger(namespace="tcpsvc", observer=observer)
         self._ports: list[IListeningPort] = []
         self._begun = False
@@ -157,17 +177,24 @@ class ExclusiveService(Service):
         """
         settings, clock = self._settings, self._reactor
         try:
-            self._trail = Trail(
-                settings.audit, settings.auditSync, clock, self._inThread
+            self._trail, ending = openTrail(
+                settings.audit,
+                settings.auditKey,
+                clock,
+                Disk(self._inThread, self._die),
+                settings.auditSync,
+                settings.auditMaxOctets,
             )
         except TrailError as error:
             raise StartError(str(error)) from None
         self._journal = Journal(self._trail, clock, self._observer)
+        self._flood = Flood(self._journal)
         try:
             self._admission = self._assembled()
             for description, factory in self._doors():
                 self._listen(description, factory)
             self._listeners = self._described()
+            self._tellOfCrash(ending)
             self._tell(SERVICE_STARTED)
         except Exception as error:
             for port in self._ports:
@@ -179,6 +206,41 @@ class ExclusiveService(Service):
         self._opened = True
         for how in self._listeners:
             self._journal.log.info("listening on {how}", how=how)
+
+    def _tellOfCrash(self, ending: Ending) -> None:
+        """
+        Tell what a start has found at the end of the trail, and end the sessions
+        that nobody could end.
+        """
+        if ending.torn is not None:
+            self._journal.log.warn(
+                "the trail's last line was torn; it is kept in {torn}",
+                torn=str(ending.torn),
+            )
+        for session, requests in ending.left.items():
+            self._journal.ofSession(session).tell(
+                SESSION_CLOSED,
+                {
+                    "reason": "crash",
+                    "requests": requests,
+                    "bytes_in": None,
+                    "bytes_out": None,
+                    "duration_s": None,
+                },
+            )
+
+    def _die(self, why: str) -> None:
+        """
+        The disk has failed: what was written may be lost, and no later call
+        could tell. So this is the end, at once, before anything else is said.
+        """
+        self._log.critical(
+            "{path}: cannot be forced to the disk: {why}; exit status {status}",
+            path=str(self._settings.audit),
+            why=why,
+            status=os.EX_IOERR,
+        )
+        self._leave(os.EX_IOERR)
 
     def _assembled(self) -> Admission:
         """
@@ -203,6 +265,7 @@ class ExclusiveService(Service):
                 controlCommands(facts), facts.controlGreeting, "control"
             ),
             journal=journal,
+            flood=self._flood,
             closing=Closing(clock),
             clock=clock,
             idleTimeout=settings.idleTimeout,
@@ -218,7 +281,7 @@ class ExclusiveService(Service):
         self._pending = secure = PendingLimit(
             DoorwayFactory(admission, plaintext=False),
             ServerTLS(settings.material, settings.tlsMinimum),
-            self._journal,
+            self._flood,
             admission.closing,
             self._reactor,
             settings.maxPending,
@@ -305,6 +368,7 @@ class ExclusiveService(Service):
         """
         The last record.
         """
+        self._flood.tellAll()
         try:
             self._tell(SERVICE_STOPPED)
         except AuditUnavailable as error:

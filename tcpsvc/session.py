@@ -11,7 +11,6 @@ upon, and each reply before it leaves.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +26,7 @@ from tcpsvc.answering import Answering
 from tcpsvc.commands import Commands
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession, ISessionJournal
+from tcpsvc.recorded import Recorded
 from tcpsvc.sockets import Transport
 from tcpsvc.wire import (
     MAX_REQUEST_OCTETS,
@@ -64,6 +64,7 @@ class CommandSession(LineReceiver):
         self,
         client: Client,
         commands: Answering,
+        recorded: Recorded,
         greeting: Reply,
         journal: ISessionJournal,
         end: Callable[[str], None],
@@ -76,6 +77,7 @@ class CommandSession(LineReceiver):
         self.bytesOut = 0
         self._client = client
         self._commands = commands
+        self._recorded = recorded
         self._greeting = greeting
         self._journal = journal
         self._end = end
@@ -192,11 +194,11 @@ class CommandSession(LineReceiver):
             if isinstance(event, Request):
                 if not self._commands.isPure(event):
                     break
-                reply = self._replied({"request": event.line}, event)
+                reply = self._replied(event)
                 answer = reply.encode()
                 reason = "quit" if reply.closes else ""
             elif isinstance(event, BadRequest):
-                answer = self._replied(_asRecord(event), event).encode()
+                answer = self._replied(event).encode()
                 reason = "line-too-long" if event.reply.closes else ""
             else:
                 answer = event.answer
@@ -207,18 +209,18 @@ class CommandSession(LineReceiver):
             self._whenRecorded(self._send, b"".join(gathered), reason)
         return bool(gathered)
 
-    def _replied(self, record: dict[str, object], event: Request | BadRequest) -> Reply:
+    def _replied(self, event: Request | BadRequest) -> Reply:
         """
         Tell of a request that has no effect, and of the reply to it.
 
         @return: The reply, which may leave when all is recorded.
         """
-        since = self._recordRequest(record)
+        since = self._recordRequest(event)
         if isinstance(event, Request):
             reply = self._commands.answerNow(event)
         else:
             reply = event.reply
-        self._journal.reply(self.requests, str(reply), reply.code, since)
+        self._recordReply(event, reply, since)
         return reply
 
     def _answerOne(self, event: Event) -> None:
@@ -226,7 +228,7 @@ class CommandSession(LineReceiver):
         Record a request, act on it, and answer.
         """
         assert isinstance(event, Request)
-        since = self._recordRequest({"request": event.line})
+        since = self._recordRequest(event)
         self._whenRecorded(self._act, event, since)
 
     def _act(self, request: Request, since: float) -> None:
@@ -239,12 +241,12 @@ class CommandSession(LineReceiver):
             if not isinstance(reply, Reply):
                 reply.cancel()
         elif isinstance(reply, Reply):
-            self._finish(reply, since)
+            self._finish(request, reply, since)
         else:
             self._late = reply
-            reply.addCallback(self._cameLate, since)
+            reply.addCallback(self._cameLate, request, since)
 
-    def _cameLate(self, reply: Reply, since: float) -> None:
+    def _cameLate(self, reply: Reply, request: Request, since: float) -> None:
         """
         A late reply is here, or its command has given up.
         """
@@ -253,16 +255,16 @@ class CommandSession(LineReceiver):
             return
         self._client.lastRequest = self._journal.seconds()
         try:
-            self._finish(reply, since)
+            self._finish(request, reply, since)
         except AuditUnavailable as error:
             self._cannotRecord(Failure(error))
         self._answer()
 
-    def _finish(self, reply: Reply, since: float) -> None:
+    def _finish(self, request: Request, reply: Reply, since: float) -> None:
         """
         Record a reply and then send it.
         """
-        self._journal.reply(self.requests, str(reply), reply.code, since)
+        self._recordReply(request, reply, since)
         reason = "quit" if reply.closes else ""
         self._whenRecorded(self._send, reply.encode(), reason)
 
@@ -285,16 +287,27 @@ class CommandSession(LineReceiver):
 
     # Records.
 
-    def _recordRequest(self, fields: dict[str, object]) -> float:
+    def _recordRequest(self, event: Request | BadRequest) -> float:
         """
         Tell the journal of the next request.
 
         @return: When that was, in seconds since the epoch.
         """
         self.requests += 1
-        now = self._journal.request(self.requests, fields)
+        now = self._journal.request(self.requests, self._recorded.request(event))
         self._client.lastRequest = now
         return now
+
+    def _recordReply(
+        self, event: Request | BadRequest, reply: Reply, since: float
+    ) -> None:
+        """
+        Tell the journal of the reply to the last request.
+
+        @param since: When the request was told, in seconds since the epoch.
+        """
+        fields = self._recorded.reply(event, reply)
+        self._journal.reply(self.requests, fields, reply.code, since)
 
     def _whenRecorded(self, then: Callable[..., None], *arguments: object) -> None:
         """
@@ -354,20 +367,6 @@ class CommandSession(LineReceiver):
         """
 
 
-def _asRecord(bad: BadRequest) -> dict[str, object]:
-    """
-    The fields of a record of a line that is no request.
-    """
-    fields: dict[str, object]
-    try:
-        fields = {"request": bad.head.decode("utf-8")}
-    except UnicodeDecodeError:
-        fields = {"request_b64": b64encode(bad.head).decode("ascii")}
-    if bad.octets > len(bad.head):
-        fields["octets"] = bad.octets
-    return fields
-
-
 @implementer(IBackend)
 class CommandBackend:
     """
@@ -395,6 +394,7 @@ class CommandBackend:
         session: ISession = CommandSession(
             client,
             Answering(self._commands, journal.log),
+            Recorded(self._commands),
             self._greeting(client),
             journal,
             end,

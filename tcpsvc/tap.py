@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReactorTime
@@ -24,7 +25,7 @@ from twisted.python import usage
 
 from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
-from tcpsvc.keyfiles import KeyDirectory, KeyFileError
+from tcpsvc.keyfiles import KeyDirectory, KeyFileError, readPrivateKey
 from tcpsvc.service import ExclusiveService, Settings
 from tcpsvc.tls import VERSIONS, ServerMaterial, loadServerMaterial
 
@@ -54,6 +55,12 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             None,
             "everysec",
             "When records are forced to the disk: " + ", ".join(SYNC_POLICIES) + ".",
+        ],
+        [
+            "audit-max-size",
+            None,
+            "0",
+            "Begin a new file of the trail at this size in MiB; 0 is never.",
         ],
         ["idle-timeout", None, "900", "Seconds without a request; 0 is off."],
         ["max-session", None, "28800", "Seconds a session may last; 0 is off."],
@@ -136,7 +143,9 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             maxSession=self._seconds("max-session"),
             handshakeTimeout=self._seconds("handshake-timeout", above=0),
             maxPending=self._count("max-pending"),
+            auditMaxOctets=self._count("audit-max-size", least=0) * 1024 * 1024,
             audit=self._audit(),
+            auditKey=self._auditKey(),
             commands=self._commands(),
             material=self._material(),
         )
@@ -156,13 +165,15 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             )
         return seconds
 
-    def _count(self, name: str) -> int:
+    def _count(self, name: str, least: int = 1) -> int:
         """
         The value of an option that is a number of things.
         """
         value = str(self[name])
-        if not re.fullmatch("[0-9]{1,9}", value) or int(value) < 1:
-            raise usage.UsageError(f"--{name} {value}: a whole number from 1 is wanted")
+        if not re.fullmatch("[0-9]{1,9}", value) or int(value) < least:
+            raise usage.UsageError(
+                f"--{name} {value}: a whole number from {least} is wanted"
+            )
         return int(value)
 
     def _material(self) -> ServerMaterial:
@@ -173,6 +184,19 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             return loadServerMaterial(KeyDirectory(Path(self["keys"])), time.time())
         except KeyFileError as error:
             raise usage.UsageError(str(error)) from None
+
+    def _auditKey(self) -> Ed25519PrivateKey:
+        """
+        The key that signs the trail's checkpoints.
+        """
+        path = KeyDirectory(Path(self["keys"])).auditKey
+        try:
+            key = readPrivateKey(path)
+        except KeyFileError as error:
+            raise usage.UsageError(str(error)) from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise usage.UsageError(f"{path}: not an Ed25519 key")
+        return key
 
     def _commands(self) -> tuple[Command, ...]:
         """

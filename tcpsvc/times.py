@@ -25,6 +25,15 @@ def toMicroseconds(moment: float) -> str:
     return _utc(moment).isoformat(timespec="microseconds")[:26] + "Z"
 
 
+def toCompact(moment: float) -> str:
+    """
+    @param moment: Seconds since the epoch.
+    @return: The moment to the microsecond, as part of a file's name:
+        C{20261123T005603.000000Z}.
+    """
+    return _utc(moment).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
 def _utc(moment: float) -> datetime:
     """
     The moment in UTC.

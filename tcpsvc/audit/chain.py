@@ -10,9 +10,11 @@ of the line before it, without that line's newline.
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 
 import msgspec
+from attrs import frozen
 
 from tcpsvc.times import toMicroseconds
 
@@ -21,6 +23,7 @@ NOTHING_BEFORE = "0" * 64
 What the first record has for C{prev}.
 """
 
+_HASH = re.compile("[0-9a-f]{64}")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -70,19 +73,57 @@ class Chain:
         self.head = sha256(line).hexdigest()
         return line
 
+    def follow(self, line: bytes) -> None:
+        """
+        Go on to a record that was read back.
 
-def chainAfter(line: bytes) -> Chain:
+        @param line: Without its newline.
+        @raise BrokenRecord: If it does not continue the chain.
+        """
+        seq = self.records + 1
+        if not line.startswith(b'{"seq":%d,' % seq):
+            raise BrokenRecord(f"it is not record {seq}")
+        if not line.endswith(b',"prev":"%s"}' % self.head.encode("ascii")):
+            raise BrokenRecord("it does not continue the record before it")
+        self.records = seq
+        self.head = sha256(line).hexdigest()
+
+
+@frozen
+class Record:
     """
-    The chain as it is after a record that was read back.
+    A record that was read back.
 
-    @param line: The last record, without its newline.
-    @raise BrokenRecord: If it is no record.
+    @ivar seq: Its number, from 1.
+    @ivar prev: The SHA-256 of the line before it, in hex.
+    @ivar event: Its event's name.
+    @ivar fields: All that its line says, those three too.
+    """
+
+    seq: int
+    prev: str
+    event: str
+    fields: dict[str, object]
+
+
+def parsed(line: bytes) -> Record:
+    """
+    Read a record back.
+
+    @param line: Without its newline.
+    @raise BrokenRecord: If it is none.
     """
     try:
-        record = json.loads(line)
+        fields = json.loads(line)
     except (ValueError, RecursionError):
         raise BrokenRecord("it is not JSON") from None
-    number = record.get("seq") if isinstance(record, dict) else None
-    if type(number) is not int or number < 1:
+    if not isinstance(fields, dict):
+        raise BrokenRecord("it is not a JSON object")
+    seq, prev, event = (fields.get(name) for name in ("seq", "prev", "event"))
+    if type(seq) is not int or seq < 1:
         raise BrokenRecord("it has no sequence number")
-    return Chain(number, sha256(line).hexdigest())
+    if not isinstance(prev, str) or not _HASH.fullmatch(prev):
+        raise BrokenRecord("it has no hash of the record before it")
+    if not isinstance(event, str):
+        raise BrokenRecord("it has no event")
+    return Record(seq, prev, event, fields)

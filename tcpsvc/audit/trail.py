@@ -2,30 +2,37 @@
 
 """
 The writer of the audit trail.
+
+It is I{open} as a rule. When a record cannot be written it is I{blocked}: it
+refuses all records and tries once a second whether writing works again. When
+the disk does not take what was written it is I{dead}, and so is the process.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import stat
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, cast
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tcpsvc.audit.chain import BrokenRecord, Chain, chainAfter
+from tcpsvc.audit.chain import Chain
+from tcpsvc.audit.checkpoint import RECORDS_BETWEEN, SECONDS_BETWEEN, Signer
+from tcpsvc.audit.disk import Disk
+from tcpsvc.audit.file import TrailError, TrailFile
+from tcpsvc.audit.recovery import Ending, recover
 from tcpsvc.interfaces import AuditUnavailable, ITrail
+from tcpsvc.times import toCompact
 
-SYNC_POLICIES = ("everysec", "no")
+SYNC_POLICIES = ("always", "everysec", "no")
 """
-When records are forced to the disk: within about a second, or when the system
-likes.
+When records are forced to the disk: before anything depends on them, within
+about a second, or when the system likes.
 """
 
 SYNC_PERIOD = 1.0
@@ -33,20 +40,53 @@ SYNC_PERIOD = 1.0
 How often C{everysec} forces records to the disk, in seconds.
 """
 
-MAX_RECORD_OCTETS = 64 * 1024 * 1024
+RETRY_PERIOD = 1.0
 """
-The longest last record that a start looks for, in octets.
+How often a blocked trail tries to write, in seconds.
 """
 
-_TAIL_OCTETS = 64 * 1024
+MAX_KEPT = 256
+"""
+How many records a blocked trail keeps to write them later: of those events that
+happen all the same.
+"""
 
-InThread = Callable[[Callable[[], None]], "Deferred[None]"]
+_KEPT = ("handshake.failed", "session.refused", "session.closed", "service.stopped")
 
 
-class TrailError(Exception):
+class Taken(NamedTuple):
     """
-    A trail cannot be opened. The message is one line for people.
+    A record that was taken and is not yet written.
     """
+
+    moment: float
+    event: str
+    fields: dict[str, object]
+
+
+def openTrail(
+    path: Path,
+    key: Ed25519PrivateKey,
+    clock: IReactorTime,
+    disk: Disk,
+    sync: str,
+    maxOctets: int = 0,
+) -> tuple[Trail, Ending]:
+    """
+    Open a trail, and bring its end in order after a crash.
+
+    @param key: Signs its checkpoints.
+    @return: The trail, and how it ended.
+    @raise TrailError: If it is damaged, or cannot be written.
+    """
+    file = TrailFile(path)
+    try:
+        ending = recover(file, clock.seconds(), key.public_key())
+    except BaseException:
+        file.close()
+        raise
+    left = Ending(ending.chain, dict(ending.left), ending.unsigned, ending.torn)
+    return Trail(file, ending, Signer.of(key), clock, disk, sync, maxOctets), left
 
 
 @implementer(ITrail)
@@ -54,43 +94,46 @@ class Trail:
     """
     One file that records are appended to, by nobody else.
 
-    Records gather until L{commit} writes them in one write. A write that fails
+    Records gather until they are written, all in one write. A write that fails
     is undone: the file ends where it ended before, and so does the chain.
 
-    @ivar path: The file.
+    @ivar blocked: Why nothing can be recorded now; empty if it can.
     """
 
+    blocked = ""
     _log = Logger(namespace="tcpsvc")
 
     def __init__(
-        self, path: Path, sync: str, clock: IReactorTime, inThread: InThread
+        self,
+        file: TrailFile,
+        ending: Ending,
+        signer: Signer,
+        clock: IReactorTime,
+        disk: Disk,
+        sync: str,
+        maxOctets: int = 0,
     ) -> None:
         """
-        Open the file, or make it, and continue its chain.
-
-        @param sync: C{everysec} or C{no}: when records are forced to the disk.
-        @param inThread: Runs a blocking call beside the reactor.
-        @raise TrailError: If that cannot be done.
+        @param ending: How the file ends now.
+        @param sync: One of L{SYNC_POLICIES}.
+        @param maxOctets: Begin a new file when this one is as large; 0 is never.
         """
-        self.path = path
+        self._file = file
+        self._path = file.path
+        self._chain = ending.chain
+        self._written = (self._chain.records, self._chain.head, ending.unsigned)
+        self._sessions = ending.left
+        self._unsigned = ending.unsigned
+        self._signer = signer
         self._clock = clock
-        self._inThread = inThread
-        self._syncs = sync == "everysec"
-        self._syncDue: IDelayedCall | None = None
-        # Whether something was written since the last forcing to the disk began.
-        self._unforced = False
-        # Whether the file has, behind its last record, what a write has left.
-        self._torn = False
+        self._disk = disk
+        self._sync = sync
+        self._maxOctets = maxOctets
         self._gathered = bytearray()
-        self._descriptor = _opened(path)
-        try:
-            _locked(path, self._descriptor)
-            self._size = os.fstat(self._descriptor).st_size
-            self._chain = _chainAtEnd(path, self._descriptor, self._size)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
-        self._recorded = (self._chain.records, self._chain.head)
+        self._taken: list[Taken] = []
+        self._kept: list[Taken] = []
+        self._timers: dict[Callable[[], None], IDelayedCall] = {}
+        self._turning = False
 
     @property
     def records(self) -> int:
@@ -106,12 +149,74 @@ class Trail:
         """
         return self._chain.head
 
+    # Taking records.
+
     def append(self, moment: float, event: str, fields: dict[str, object]) -> None:
         """
         @see: L{ITrail.append}
         """
+        if event == "request":
+            self._sessions[str(fields["session"])] = cast(int, fields["n"])
+        elif event != "reply":
+            self._taken.append(Taken(moment, event, fields))
+        self._link(moment, event, fields)
+        if event == "session.opened":
+            self._sessions[str(fields["session"])] = 0
+        elif event == "session.closed":
+            self._sessions.pop(str(fields["session"]), None)
+            self._sign()
+        elif self._unsigned >= RECORDS_BETWEEN:
+            self._sign()
+
+    def _link(self, moment: float, event: str, fields: dict[str, object]) -> None:
+        """
+        Add a record to those that will be written.
+        """
         self._gathered += self._chain.link(moment, event, fields)
         self._gathered += b"\n"
+        self._unsigned += 1
+
+    def _sign(self) -> None:
+        """
+        Add a checkpoint, unless the last record is one.
+        """
+        if self._unsigned:
+            fields = self._signer.sign(self._chain.records, self._chain.head)
+            fields["sessions"] = dict(self._sessions)
+            self._link(self._clock.seconds(), "checkpoint", fields)
+            self._unsigned = 0
+
+    # Writing them.
+
+    def write(self) -> None:
+        """
+        @see: L{ITrail.write}
+        """
+        gathered, self._gathered = self._gathered, bytearray()
+        taken, self._taken = self._taken, []
+        if not gathered:
+            return
+        try:
+            if self.blocked:
+                raise AuditUnavailable(self.blocked)
+            self._put(gathered)
+        except AuditUnavailable:
+            self._rollBack()
+            room = MAX_KEPT - len(self._kept)
+            self._kept += [one for one in taken if one.event in _KEPT][:room]
+            for one in taken:
+                if one.event == "session.opened":
+                    self._sessions.pop(str(one.fields["session"]), None)
+            raise
+        if self._maxOctets and self._file.size >= self._maxOctets:
+            self._turnOver()
+
+    def _rollBack(self) -> None:
+        """
+        Forget what was linked and not written.
+        """
+        records, head, self._unsigned = self._written
+        self._chain = Chain(records, head)
 
     def commit(self) -> Deferred[None] | None:
         """
@@ -119,140 +224,153 @@ class Trail:
         """
         if not self._gathered:
             return None
+        self.write()
+        return self._disk.force(self._file) if self._sync == "always" else None
+
+    def _put(self, octets: bytearray) -> None:
+        """
+        Write records to the file.
+
+        @raise AuditUnavailable: If that cannot be done; the trail is blocked
+            then.
+        """
+        try:
+            self._file.append(octets)
+        except OSError as error:
+            if not self.blocked:
+                self.blocked = f"{self._path}: cannot be written: {error.strerror}"
+                self._log.critical("{why}; nobody is admitted", why=self.blocked)
+            self._later(RETRY_PERIOD, self._retry)
+            raise AuditUnavailable(self.blocked) from None
+        self._written = (self._chain.records, self._chain.head, self._unsigned)
+        if self._sync != "no":
+            self._later(SYNC_PERIOD, self._force)
+        if self._unsigned:
+            self._later(SECONDS_BETWEEN, self._signInTime)
+
+    def _retry(self) -> None:
+        """
+        See whether a blocked trail can be written again: first comes what
+        happened meanwhile.
+        """
+        self._gathered.clear()
+        for one in self._kept:
+            self._link(*one)
+        self._sign()
         gathered, self._gathered = self._gathered, bytearray()
         try:
-            if self._torn:
-                self._truncate()
-            _writeAll(self._descriptor, gathered)
+            self._put(gathered)
+        except AuditUnavailable:
+            self._rollBack()
+            return
+        self._kept.clear()
+        self.blocked = ""
+        self._log.info("{path}: can be written again", path=str(self._path))
+
+    # What happens in time.
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        """
+        Call C{act} in a while, unless that is due already.
+        """
+        if act not in self._timers:
+            self._timers[act] = self._clock.callLater(seconds, self._due, act)
+
+    def _due(self, act: Callable[[], None]) -> None:
+        """
+        It is time for C{act}.
+        """
+        del self._timers[act]
+        act()
+
+    def _force(self) -> None:
+        """
+        Force to the disk what nobody waits for.
+        """
+        self._disk.force(self._file)
+
+    def _signInTime(self) -> None:
+        """
+        Sign what has not been signed for long enough.
+        """
+        self._sign()
+        try:
+            self.write()
+        except AuditUnavailable as error:
+            self._log.error("{error}", error=str(error))
+
+    # Another file.
+
+    def reopen(self) -> None:
+        """
+        Begin a new file if somebody has renamed this one.
+        """
+        if self._file.isAt(self._path):
+            self._log.info("{path}: has not been renamed", path=str(self._path))
+        else:
+            self._begin()
+
+    def _turnOver(self) -> None:
+        """
+        Rename the file, as it is large enough, and begin a new one.
+        """
+        if self._turning or not self._file.isAt(self._path):
+            return
+        self._turning = True
+        try:
+            now = toCompact(self._clock.seconds())
+            self._path.rename(self._path.with_name(f"{self._path.name}.{now}"))
+            self._begin()
         except OSError as error:
-            self._undo()
-            raise AuditUnavailable(
-                f"{self.path}: cannot be written: {error.strerror}"
-            ) from None
-        self._size += len(gathered)
-        self._recorded = (self._chain.records, self._chain.head)
-        self._unforced = True
-        self._syncSoon()
-        return None
+            self._log.error(
+                "{path}: cannot be renamed: {why}",
+                path=str(self._path),
+                why=error.strerror,
+            )
+        finally:
+            self._turning = False
+
+    def _begin(self) -> None:
+        """
+        Sign the end of the former file, and begin a new one. If there cannot be
+        one, the former goes on.
+        """
+        self._sign()
+        try:
+            self.write()
+            new = TrailFile(self._path)
+        except (AuditUnavailable, TrailError) as error:
+            self._log.error("{error}; the former file goes on", error=str(error))
+            return
+        if new.size:
+            new.close()
+            self._log.error(
+                "{path}: is not empty; the former file goes on", path=str(self._path)
+            )
+            return
+        former, self._file = self._file, new
+        if self._sync != "no":
+            self._disk.force(former)
+            self._disk.force(new, self._path.parent)
+        former.close()
+        self._log.info("{path}: begun", path=str(self._path))
 
     def close(self) -> None:
         """
-        Force all to the disk, and let another service write the trail. What
-        comes after that cannot be recorded.
+        Sign the end, force all to the disk, and let another service write the
+        trail. Blocks until that is done; nothing may be recorded any more.
         """
-        if self._descriptor < 0:
-            return
-        if self._syncDue is not None and self._syncDue.active():
-            self._syncDue.cancel()
-        # The number may soon be another file's.
-        descriptor, self._descriptor = self._descriptor, -1
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._sign()
         try:
-            if self._syncs:
-                os.fdatasync(descriptor)
+            self.write()
+            if self._sync != "no":
+                os.fdatasync(self._file.descriptor)
+        except AuditUnavailable as error:
+            self._log.error("{error}", error=str(error))
         finally:
-            os.close(descriptor)
-
-    def _undo(self) -> None:
-        """
-        Take back what a failed write has left, in file and chain. If that fails
-        too, it is tried again before anything else is written.
-        """
-        self._chain = Chain(*self._recorded)
-        self._torn = True
-        with suppress(OSError):
-            self._truncate()
-
-    def _truncate(self) -> None:
-        """
-        End the file where its last record ends.
-        """
-        os.ftruncate(self._descriptor, self._size)
-        self._torn = False
-
-    def _syncSoon(self) -> None:
-        """
-        Force what was written to the disk in a second, unless that is due.
-        """
-        if self._syncs and self._syncDue is None and self._descriptor >= 0:
-            self._syncDue = self._clock.callLater(SYNC_PERIOD, self._sync)
-
-    def _sync(self) -> None:
-        """
-        Force to the disk what was written in the last second.
-        """
-        descriptor = os.dup(self._descriptor)
-        self._unforced = False
-
-        def synced(result: Failure | None) -> None:
-            os.close(descriptor)
-            self._syncDue = None
-            if result is not None:
-                self._log.failure(
-                    "{path}: cannot be forced to the disk", result, path=str(self.path)
-                )
-            if self._unforced:
-                self._syncSoon()
-
-        self._inThread(lambda: os.fdatasync(descriptor)).addBoth(synced)
-
-
-def _opened(path: Path) -> int:
-    """
-    A descriptor that appends to a file which is nobody else's to read.
-    """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except OSError as error:
-        why = "is a symbolic link" if path.is_symlink() else error.strerror
-        raise TrailError(f"{path}: the audit trail cannot be opened: {why}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise TrailError(f"{path}: the audit trail cannot be opened: not a file")
-    return descriptor
-
-
-def _locked(path: Path, descriptor: int) -> None:
-    """
-    Keep every other writer out for as long as the descriptor is open.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise TrailError(
-            f"{path}: another service writes this audit trail; name another file "
-            "with --audit"
-        ) from None
-
-
-def _chainAtEnd(path: Path, descriptor: int, size: int) -> Chain:
-    """
-    The chain that the file's last line ends.
-    """
-    if size == 0:
-        return Chain()
-    tail, want = b"", _TAIL_OCTETS
-    while True:
-        tail = os.pread(descriptor, want, max(0, size - want))
-        line = tail[:-1].rpartition(b"\n")[2]
-        if len(line) < len(tail) - 1 or want >= size:
-            break
-        if want >= MAX_RECORD_OCTETS:
-            raise TrailError(f"{path}: the last line is too long to be a record")
-        want *= 4
-    if not tail.endswith(b"\n"):
-        raise TrailError(f"{path}: the last line is not whole; move the file away")
-    try:
-        return chainAfter(line)
-    except BrokenRecord as error:
-        raise TrailError(f"{path}: the last line is no record: {error}") from None
-
-
-def _writeAll(descriptor: int, octets: bytearray) -> None:
-    """
-    Write until nothing is left, or fail.
-    """
-    with memoryview(octets) as view:
-        at = os.write(descriptor, view)
-        while at < len(view):
-            at += os.write(descriptor, view[at:])
+            for timer in self._timers.values():
+                timer.cancel()
+            self._file.close()

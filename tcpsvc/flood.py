@@ -1,0 +1,113 @@
+# -*- test-case-name: tests.test_flood -*-
+
+"""
+What may happen by the thousand, told once a second.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from tcpsvc.events import Event, Journal
+from tcpsvc.interfaces import AuditUnavailable
+
+WINDOW = 1.0
+"""
+For how long events of one reason are counted before they are told, in seconds.
+"""
+
+MAX_REASONS = 64
+"""
+How many reasons are counted apart; what comes beyond is counted together.
+"""
+
+
+@define
+class _Counted:
+    """
+    What has happened since it was last told.
+
+    @ivar count: How often.
+    @ivar record: What it was the last time.
+    @ivar more: What the log's line had beside that.
+    """
+
+    event: Event
+    count: int = 0
+    record: dict[str, object] = field(factory=dict)
+    more: str = ""
+
+
+class Flood:
+    """
+    Tells the journal of events that strangers can cause as often as they like.
+
+    The first of a reason is told at once. Those that follow within a second are
+    counted, and one record, with the details of the last of them, says how
+    many they were. So there is at most one record a second for a reason.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._counted: dict[tuple[str, str], _Counted] = {}
+
+    def tell(self, event: Event, record: dict[str, object], more: str) -> None:
+        """
+        Tell of one event, at once or with others like it. Nobody waits for
+        the trail: that it cannot be written is told by the trail itself.
+
+        @param record: The record's fields, C{reason} among them.
+        @param more: What the log's line says beside that.
+        """
+        key = (event.name, str(record["reason"]))
+        if key not in self._counted and len(self._counted) >= MAX_REASONS:
+            key = (event.name, "")
+        counted = self._counted.get(key)
+        if counted is None:
+            self._counted[key] = _Counted(event)
+            self._journal.clock.callLater(WINDOW, self._windowEnded, key)
+            self._journal.tell(event, record, more=more)
+            self._write()
+        else:
+            self._journal.counts[event.name] += 1
+            counted.count += 1
+            counted.record, counted.more = record, more
+
+    def tellAll(self) -> None:
+        """
+        Tell what has been counted so far, as the service is stopping.
+        """
+        for counted in self._counted.values():
+            self._summarize(counted)
+
+    def _windowEnded(self, key: tuple[str, str]) -> None:
+        """
+        Tell what was counted in a second, and count on if that was anything.
+        """
+        if self._counted[key].count:
+            self._summarize(self._counted[key])
+            self._journal.clock.callLater(WINDOW, self._windowEnded, key)
+        else:
+            del self._counted[key]
+
+    def _summarize(self, counted: _Counted) -> None:
+        """
+        One record for all that was counted.
+        """
+        if not counted.count:
+            return
+        record = {**counted.record, "count": counted.count}
+        more = f"{counted.more} (and {counted.count} like it in a second)"
+        self._journal.say(counted.event, record, more=more)
+        self._journal.note(counted.event, record)
+        counted.count = 0
+        self._write()
+
+    def _write(self) -> None:
+        """
+        Write what was told. A blocked trail keeps it, and has said that it is.
+        """
+        try:
+            self._journal.write()
+        except AuditUnavailable:
+            self._journal.log.debug("not recorded yet")

@@ -1,0 +1,73 @@
+# -*- test-case-name: tests.test_recorded -*-
+
+"""
+What of requests and replies goes into the audit trail: all of it, save what
+is secret.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+from tcpsvc.commands import Command, Commands
+from tcpsvc.wire import BadRequest, Reply, Request
+
+
+class Recorded:
+    """
+    Makes the fields of records.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    def request(self, event: Request | BadRequest) -> dict[str, object]:
+        """
+        @return: The fields that say what was asked.
+        """
+        command = self._commandOf(event)
+        if command is not None and command.secret:
+            octets = event.octets if isinstance(event, BadRequest) else _length(event)
+            written = octets - len(command.verb) - 1
+            return {"request": command.verb, "argument_octets": max(0, written)}
+        if isinstance(event, Request):
+            return {"request": event.line}
+        fields: dict[str, object]
+        try:
+            fields = {"request": event.head.decode("utf-8")}
+        except UnicodeDecodeError:
+            fields = {"request_b64": b64encode(event.head).decode("ascii")}
+        if event.octets > len(event.head):
+            fields["octets"] = event.octets
+        return fields
+
+    def reply(self, event: Request | BadRequest, reply: Reply) -> dict[str, object]:
+        """
+        @return: The fields that say what was answered. What a command with a
+            secret argument has to complain of may repeat it.
+        """
+        command = self._commandOf(event)
+        if command is None or not (
+            command.secretReply or (command.secret and reply.isError)
+        ):
+            return {"reply": str(reply)}
+        return {
+            "reply": f"{reply.code} {reply.word}".rstrip(),
+            "reply_octets": len(reply.encode()) - len("\r\n"),
+        }
+
+    def _commandOf(self, event: Request | BadRequest) -> Command | None:
+        """
+        The command that a line names, even one that is too long.
+        """
+        if isinstance(event, Request):
+            return self._commands.find(event.verb)
+        verb = event.head.partition(b" ")[0].decode("ascii", "replace")
+        return self._commands.find(verb.upper())
+
+
+def _length(request: Request) -> int:
+    """
+    How long a request is, in octets.
+    """
+    return len(request.line.encode())
