@@ -7,6 +7,7 @@ Assembles the service, and takes it down in order.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
+    IReactorCore,
+    IReactorFromThreads,
     IReactorTime,
     IStreamServerEndpoint,
 )
@@ -53,6 +56,12 @@ from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
 from tcpsvc.sockets import Closing, holdAcceptsDown, written
 from tcpsvc.tls import ServerMaterial, ServerTLS
+
+
+class Reactor(IReactorTime, IReactorCore, IReactorFromThreads):
+    """
+    What the service needs of a reactor.
+    """
 
 
 @frozen
@@ -117,7 +126,7 @@ class ExclusiveService(Service):
     def __init__(
         self,
         settings: Settings,
-        reactor: IReactorTime,
+        reactor: Reactor,
         inThread: InThread,
         observer: ILogObserver = globalLogPublisher,
         leave: Callable[[int], object] = os._exit,
@@ -153,6 +162,7 @@ class ExclusiveService(Service):
         super().startService()
         if not self._begun:
             self._begin()
+        self._reactor.callWhenRunning(self._catchHangUp)
 
     def _begin(self) -> None:
         """
@@ -218,7 +228,10 @@ class ExclusiveService(Service):
                 torn=str(ending.torn),
             )
         for session, requests in ending.left.items():
-            self._journal.ofSession(session).tell(
+            self._journal.log.warn(
+                "session {session} was cut off by a crash", session=session
+            )
+            self._journal.ofSession(session).note(
                 SESSION_CLOSED,
                 {
                     "reason": "crash",
@@ -228,6 +241,15 @@ class ExclusiveService(Service):
                     "duration_s": None,
                 },
             )
+
+    def _catchHangUp(self) -> None:
+        """
+        At SIGHUP, begin a new file of the trail if the old one was renamed.
+        """
+        signal.signal(
+            signal.SIGHUP,
+            lambda *_: self._reactor.callFromThread(self._trail.reopen),
+        )
 
     def _die(self, why: str) -> None:
         """

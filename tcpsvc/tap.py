@@ -19,14 +19,13 @@ from typing import Any, ClassVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
 
 from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError, readPrivateKey
-from tcpsvc.service import ExclusiveService, Settings
+from tcpsvc.service import ExclusiveService, Reactor, Settings
 from tcpsvc.tls import VERSIONS, ServerMaterial, loadServerMaterial
 
 DEFAULT_LISTEN = "tcp:4433"
@@ -276,9 +275,7 @@ def _unescaped(part: str) -> str:
     return re.sub(r"\\(.)", r"\1", part)
 
 
-def makeService(
-    options: Options, reactor: IReactorTime | None = None
-) -> ExclusiveService:
+def makeService(options: Options, reactor: Reactor | None = None) -> ExclusiveService:
     """
     Make the service that the options describe.
 
@@ -291,7 +288,7 @@ def makeService(
     return ExclusiveService(options.settings, reactor, partial(_inThread, reactor))
 
 
-def _inThread(reactor: IReactorTime, work: Callable[[], None]) -> Deferred[None]:
+def _inThread(reactor: Reactor, work: Callable[[], None]) -> Deferred[None]:
     """
     Run a blocking call in the reactor's thread pool.
     """

@@ -58,6 +58,15 @@ class Disk:
             self._begin()
         return done
 
+    def forceNow(self, file: TrailFile) -> None:
+        """
+        Force a file to the disk, and wait for it.
+        """
+        try:
+            os.fdatasync(file.descriptor)
+        except OSError as error:
+            self._die(error.strerror or str(error))
+
     def _begin(self) -> None:
         """
         Force all that waits, and after that what has come meanwhile.

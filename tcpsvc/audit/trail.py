@@ -10,7 +10,6 @@ the disk does not take what was written it is I{dead}, and so is the process.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -367,7 +366,7 @@ class Trail:
         try:
             self.write()
             if self._sync != "no":
-                os.fdatasync(self._file.descriptor)
+                self._disk.forceNow(self._file)
         except AuditUnavailable as error:
             self._log.error("{error}", error=str(error))
         finally:
