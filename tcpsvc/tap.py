@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
@@ -284,7 +284,7 @@ def makeService(options: Options, reactor: Reactor | None = None) -> ExclusiveSe
     if reactor is None:
         from twisted.internet import reactor as globalReactor
 
-        reactor = globalReactor
+        reactor = cast(Reactor, globalReactor)
     return ExclusiveService(options.settings, reactor, partial(_inThread, reactor))
 
 
