@@ -32,6 +32,9 @@ LAST_WORDS = {
     "audit-unavailable": Reply(
         421, "AUDIT-UNAVAILABLE nothing can be recorded now, so nothing is served"
     ),
+    "backend-down": Reply(
+        451, "BACKEND-DOWN the resource cannot be reached; the service's log says why"
+    ),
     "control-limit": Reply(
         421, f"BUSY {MAX_CONTROLS} control connections are open; try again later"
     ),

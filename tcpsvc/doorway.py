@@ -230,7 +230,7 @@ class Doorway(Protocol):
         admission.enter(self, backend is admission.control)
         self._client = client
         self._journal = admission.journal.ofSession(client.session)
-        session = backend.openSession(client, self._journal, self.end)
+        session = backend.openSession(client, self._journal, self.end, self._mayBeTold)
         try:
             self._journal.note(SESSION_OPENED, record)
             self._session = session
@@ -313,9 +313,10 @@ class Doorway(Protocol):
         """
         if self._session is None or self._state is _State.LEAVING:
             return
+        mayBeTold = self._session.mayBeTold
         self._leaveSession(reason, self._session)
         self.transport.unregisterProducer()
-        self._close(LAST_WORDS.get(reason))
+        self._close(LAST_WORDS.get(reason) if mayBeTold else None)
 
     def _close(self, reply: Reply | None) -> None:
         """
@@ -329,13 +330,30 @@ class Doorway(Protocol):
 
     def _leaveSession(self, reason: str, session: ISession) -> None:
         """
-        No octet reaches the session any more, and its end is recorded.
+        No octet reaches the session any more. Its end is recorded when nothing
+        more can happen in it.
         """
         self._state = _State.LEAVING
         self.__dict__.pop("dataReceived", None)
         if self._limits is not None:
             self._limits.stop()
-        self._stopped = session.stop()
+        self._stopped = session.stop().addTimeout(
+            CLEANUP_PATIENCE, self._admission.clock
+        )
+        self._stopped.addErrback(
+            lambda failure: self._journal.log.failure(
+                "session {session} did not end within {patience} s",
+                failure,
+                session=self._client.session,
+                patience=CLEANUP_PATIENCE,
+            )
+        )
+        self._stopped.addCallback(lambda _: self._recordEnd(reason, session))
+
+    def _recordEnd(self, reason: str, session: ISession) -> None:
+        """
+        Record the end of the session.
+        """
         duration = self._admission.clock.seconds() - self._client.since
         try:
             self._journal.tell(
@@ -346,6 +364,7 @@ class Doorway(Protocol):
                     "bytes_in": session.bytesIn,
                     "bytes_out": session.bytesOut,
                     "duration_s": round(max(0.0, duration), 6),
+                    **session.outcome,
                 },
             )
             self._journal.commit()
@@ -370,15 +389,6 @@ class Doorway(Protocol):
             self._cleanedUp()
             return
         self._session.connectionLost(reason)
-        self._stopped.addTimeout(CLEANUP_PATIENCE, self._admission.clock)
-        self._stopped.addErrback(
-            lambda failure: self._journal.log.failure(
-                "session {session} did not end within {patience} s",
-                failure,
-                session=self._client.session,
-                patience=CLEANUP_PATIENCE,
-            )
-        )
         self._stopped.addCallback(lambda _: self._cleanedUp())
 
     def _cleanedUp(self) -> None:

@@ -80,11 +80,18 @@ REPLY = Event(
 )
 SESSION_CLOSED = Event(
     "session.closed",
-    ("session", "reason", "requests", "bytes_in", "bytes_out", "duration_s"),
+    (
+        *("session", "reason", "requests", "bytes_in", "bytes_out", "duration_s"),
+        *("exit_status?", "signal?"),
+    ),
     LogLevel.info,
     "session {session} has ended: {reason} ({requests} requests, {duration_s:.3f} s)",
 )
 
+GATEWAY_DATA = Event(
+    "gateway.data",
+    ("session", "direction", "data?", "data_b64?", "octets?", "sha256?"),
+)
 CHECKPOINT = Event("checkpoint", ("count", "head", "key", "signature", "sessions"))
 
 AUDITED = (
@@ -95,6 +102,7 @@ AUDITED = (
     SESSION_OPENED,
     REQUEST,
     REPLY,
+    GATEWAY_DATA,
     SESSION_CLOSED,
     CHECKPOINT,
 )
@@ -232,6 +240,13 @@ class SessionJournal:
                 "duration_us": max(0, round((now - since) * 1e6)),
             },
         )
+
+    def data(self, direction: str, fields: dict[str, object]) -> None:
+        """
+        @see: L{ISessionJournal.data}
+        """
+        record = {"session": self.session, "direction": direction, **fields}
+        self._append(self.seconds(), "gateway.data", record)
 
     def commit(self) -> Deferred[None] | None:
         """

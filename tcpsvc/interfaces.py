@@ -140,6 +140,14 @@ class ISessionJournal(Interface):
         @param since: When the request was told, in seconds since the epoch.
         """
 
+    def data(direction: str, fields: dict[str, object]) -> None:
+        """
+        Tell of a chunk of octets that is carried.
+
+        @param direction: C{in} from the client, C{out} to it.
+        @param fields: What it is, as far as it is recorded.
+        """
+
     def commit() -> Deferred[None] | None:
         """
         Record all that was told; see L{ITrail.commit}.
@@ -156,6 +164,10 @@ class ISession(IProtocol):
     bytesIn = Attribute("How many octets came from the client.")
     bytesOut = Attribute("How many octets went to the client.")
     busy = Attribute("Whether a request is being answered: then nobody is idle.")
+    mayBeTold = Attribute(
+        "Whether the service's own words can be told from the resource's."
+    )
+    outcome = Attribute("Further fields for the record of the session's end.")
 
     def inputEnded() -> None:
         """
@@ -183,7 +195,10 @@ class IBackend(Interface):
     )
 
     def openSession(
-        client: Client, journal: ISessionJournal, end: Callable[[str], None]
+        client: Client,
+        journal: ISessionJournal,
+        end: Callable[[str], None],
+        told: bool,
     ) -> ISession:
         """
         Make the session of a client that was admitted.
@@ -191,4 +206,5 @@ class IBackend(Interface):
         @param journal: Where the session records what happens in it.
         @param end: To be called, once, with the reason, when the session
             wants its connection closed.
+        @param told: Whether the client may be told anything.
         """

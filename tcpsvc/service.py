@@ -49,8 +49,9 @@ from tcpsvc.events import (
     Journal,
 )
 from tcpsvc.flood import Flood
+from tcpsvc.gateway import GatewayBackend, GatewaySettings
 from tcpsvc.identity import fingerprintOf
-from tcpsvc.interfaces import AuditUnavailable
+from tcpsvc.interfaces import AuditUnavailable, IBackend
 from tcpsvc.pending import PendingLimit
 from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
@@ -74,6 +75,8 @@ class Settings:
     @ivar material: Keys and certificates.
     @ivar tlsMinimum: A key of L{tcpsvc.tls.VERSIONS}.
     @ivar commands: The commands beside those that every service has.
+    @ivar gateway: What clients are joined to in place of the commands, if
+        anything.
     @ivar audit: The file of the audit trail.
     @ivar auditSync: When records are forced to the disk.
     @ivar auditKey: What signs its checkpoints.
@@ -89,6 +92,7 @@ class Settings:
     material: ServerMaterial
     tlsMinimum: str
     commands: tuple[Command, ...]
+    gateway: GatewaySettings | None
     audit: Path
     auditSync: str
     auditKey: Ed25519PrivateKey
@@ -280,9 +284,12 @@ class ExclusiveService(Service):
         commands = serviceCommands(facts)
         for one in settings.commands:
             commands.add(one)
+        backend: IBackend = CommandBackend(commands, facts.greeting, "commands")
+        if settings.gateway is not None:
+            backend = GatewayBackend(settings.gateway, facts.greeting, clock)
         return Admission(
             slot=slot,
-            backend=CommandBackend(commands, facts.greeting, "commands"),
+            backend=backend,
             control=CommandBackend(
                 controlCommands(facts), facts.controlGreeting, "control"
             ),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -58,6 +58,8 @@ class CommandSession(LineReceiver):
     """
 
     MAX_LENGTH = MAX_REQUEST_OCTETS
+    mayBeTold = True
+    outcome: ClassVar[dict[str, object]] = {}
     transport: Transport  # type: ignore[assignment]  # never None while in use
 
     def __init__(
@@ -386,7 +388,11 @@ class CommandBackend:
         self._greeting = greeting
 
     def openSession(
-        self, client: Client, journal: ISessionJournal, end: Callable[[str], None]
+        self,
+        client: Client,
+        journal: ISessionJournal,
+        end: Callable[[str], None],
+        told: bool,
     ) -> ISession:
         """
         @see: L{IBackend.openSession}

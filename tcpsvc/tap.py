@@ -6,6 +6,7 @@ The options of C{twistd tcpsvc}, and the service that they make.
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 import sys
@@ -18,12 +19,13 @@ from typing import Any, ClassVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
 
 from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
+from tcpsvc.gateway import PAYLOADS, GatewaySettings
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError, readPrivateKey
 from tcpsvc.service import ExclusiveService, Reactor, Settings
 from tcpsvc.tls import VERSIONS, ServerMaterial, loadServerMaterial
@@ -48,6 +50,18 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
 
     optParameters: ClassVar = [
         ["keys", None, "keys", "The directory of ca.pem, server.pem, server-key.pem."],
+        [
+            "gateway",
+            None,
+            None,
+            "A client endpoint to join clients to, in place of the commands.",
+        ],
+        [
+            "audit-payload",
+            None,
+            "full",
+            "With a gateway, what is recorded: " + ", ".join(PAYLOADS) + ".",
+        ],
         ["audit", None, "audit.jsonl", "The file of the audit trail."],
         [
             "audit-sync",
@@ -70,6 +84,8 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
 
     def __init__(self) -> None:
         super().__init__()
+        self["on-open"] = []
+        self["on-close"] = []
         self["listen"] = []
         self["listen-plaintext"] = []
         self["commands"] = []
@@ -93,6 +109,19 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         MODULE:OBJECT of further commands; may be given several times.
         """
         self["commands"].append(name)
+
+    def opt_on_open(self, text: str) -> None:
+        """
+        With a gateway: what the device is sent when a session begins, with
+        escapes as in Python; may be given several times.
+        """
+        self["on-open"].append(text)
+
+    def opt_on_close(self, text: str) -> None:
+        """
+        The same when a session ends.
+        """
+        self["on-close"].append(text)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -127,6 +156,7 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
                 )
         for name, allowed in (
             ("audit-sync", SYNC_POLICIES),
+            ("audit-payload", PAYLOADS),
             ("tls-minimum", tuple(VERSIONS)),
         ):
             if self[name] not in allowed:
@@ -143,6 +173,7 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             handshakeTimeout=self._seconds("handshake-timeout", above=0),
             maxPending=self._count("max-pending"),
             auditMaxOctets=self._count("audit-max-size", least=0) * 1024 * 1024,
+            gateway=self._gateway(),
             audit=self._audit(),
             auditKey=self._auditKey(),
             commands=self._commands(),
@@ -196,6 +227,44 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         if not isinstance(key, Ed25519PrivateKey):
             raise usage.UsageError(f"{path}: not an Ed25519 key")
         return key
+
+    def _gateway(self) -> GatewaySettings | None:
+        """
+        What clients are joined to, if anything.
+        """
+        from twisted.internet import reactor
+
+        description = self["gateway"]
+        if description is None:
+            for name in ("on-open", "on-close"):
+                if self[name]:
+                    raise usage.UsageError(f"--{name} goes with --gateway")
+            return None
+        if self["commands"]:
+            raise usage.UsageError("--gateway and --commands: only one can be served")
+        try:
+            endpoint = clientFromString(reactor, description)
+        except Exception as error:
+            raise usage.UsageError(
+                f"--gateway {description}: not a client endpoint: {error}"
+            ) from None
+        return GatewaySettings(
+            endpoint,
+            description,
+            self._unescaped("on-open"),
+            self._unescaped("on-close"),
+            self["audit-payload"],
+        )
+
+    def _unescaped(self, name: str) -> tuple[bytes, ...]:
+        """
+        The values of an option, with Python's escapes of octets resolved; other
+        characters are UTF-8.
+        """
+        try:
+            return tuple(codecs.escape_decode(text.encode())[0] for text in self[name])
+        except ValueError as error:
+            raise usage.UsageError(f"--{name}: {error}") from None
 
     def _commands(self) -> tuple[Command, ...]:
         """

@@ -156,7 +156,7 @@ class Trail:
         """
         if event == "request":
             self._sessions[str(fields["session"])] = cast(int, fields["n"])
-        elif event != "reply":
+        elif event not in ("reply", "gateway.data"):
             self._taken.append(Taken(moment, event, fields))
         self._link(moment, event, fields)
         if event == "session.opened":

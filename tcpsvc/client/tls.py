@@ -112,7 +112,7 @@ class ClientTLS:
     ) -> None:
         """
         @param address: Where the server is: its certificate has to name that.
-        @param protocol: What to offer by ALPN (RFC 7301).
+        @param protocol: What to offer by ALPN (RFC 7301); empty for nothing.
         @raise ConfigurationError: If key and certificate do not belong together.
         """
         self.refusal: CertificateRefused | None = None
@@ -216,7 +216,8 @@ def _clientContext(material: ClientMaterial, protocol: bytes) -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_alpn_protos([protocol])
+    if protocol:
+        context.set_alpn_protos([protocol])
     try:
         context.use_certificate(material.chain[0])
         context.use_privatekey(material.key)
