@@ -50,8 +50,8 @@ $(VENV)/bin/pip:
 	    exit 1; }
 
 $(VENV)/.run: EXTRAS = console
-$(VENV)/.test: EXTRAS = console,test
-$(VENV)/.lint: EXTRAS = console,test,lint
+$(VENV)/.test: EXTRAS = console,serial,test,peers
+$(VENV)/.lint: EXTRAS = console,serial,test,lint
 $(VENV)/.docs: EXTRAS = docs
 $(VENV)/.news: EXTRAS = news
 $(VENV)/.run $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.news: \

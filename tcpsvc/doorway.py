@@ -272,10 +272,12 @@ class Doorway(Protocol):
         )
         self._limits.start()
         self._state = _State.SERVING
-        session.makeConnection(cast(ITransport, self.transport))
-        if self._early and self._state is _State.SERVING:
-            early, self._early = bytes(self._early), bytearray()
+        early, self._early = bytes(self._early), bytearray()
+        if early:
+            # Before the session begins, which may want nothing to be read.
             self.transport.resumeProducing()
+        session.makeConnection(cast(ITransport, self.transport))
+        if early and self._state is _State.SERVING:
             session.dataReceived(early)
         if self._state is _State.SERVING:
             # The last statement: only now do octets reach the session.

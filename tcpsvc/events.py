@@ -245,6 +245,7 @@ class SessionJournal:
         """
         @see: L{ISessionJournal.data}
         """
+        self._journal.counts["gateway.data"] += 1
         record = {"session": self.session, "direction": direction, **fields}
         self._append(self.seconds(), "gateway.data", record)
 

@@ -7,19 +7,14 @@ ways, each chunk recorded before it goes on.
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections import deque
 from collections.abc import Callable
-from hashlib import sha256
-from typing import Any, cast
+from typing import cast
 
-from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from attrs import frozen
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import (
     IDelayedCall,
-    IHalfCloseableProtocol,
     IProtocol,
-    IPushProducer,
     IReactorTime,
     IStreamClientEndpoint,
 )
@@ -27,20 +22,12 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpsvc.device import Device
+from tcpsvc.flow import MAX_WAITING_OCTETS, Flow, payload
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession, ISessionJournal
-from tcpsvc.sockets import Transport
+from tcpsvc.sockets import Transport, undelivered
 from tcpsvc.wire import Reply
-
-MAX_WAITING_OCTETS = 256 * 1024
-"""
-How many octets of one direction may wait to be recorded before no more are read.
-"""
-
-CLOSE_PATIENCE = 4.0
-"""
-Seconds that the device's connection has to close after a session.
-"""
 
 QUIET_PATIENCE = 2.0
 """
@@ -53,141 +40,15 @@ CONNECT_PATIENCE = 10.0
 Seconds that the device's connection has to open.
 """
 
-PAYLOADS = ("full", "digest")
+DELIVERY_PATIENCE = 30.0
 """
-What of each chunk is recorded.
+Seconds that a client has to take what was said before the device has ended.
 """
 
-
-def payload(data: bytes, kind: str) -> dict[str, object]:
-    """
-    The fields of a record that say what was carried.
-
-    @param kind: One of L{PAYLOADS}.
-    """
-    if kind == "digest":
-        return {"octets": len(data), "sha256": sha256(data).hexdigest()}
-    try:
-        return {"data": data.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {"data_b64": b64encode(data).decode("ascii")}
-
-
-@implementer(IPushProducer)
-@define(eq=False)
-class Flow:
-    """
-    One direction: what comes from one transport is recorded and then written
-    to the other.
-
-    It is the producer of the transport that it writes to: what that cannot
-    take is not read. Octets that wait to be recorded are bounded likewise.
-
-    @ivar octets: How many were carried.
-    """
-
-    _tell: Callable[[bytes], None]
-    _commit: Callable[[], Deferred[None] | None]
-    _failed: Callable[[Failure], None]
-    _source: Transport
-    _sink: Transport
-    octets: int = field(default=0, init=False)
-    _waiting: deque[bytes] = field(factory=deque, init=False)
-    _waitingOctets: int = field(default=0, init=False)
-    _full: bool = field(default=False, init=False)
-    _reading: bool = field(default=True, init=False)
-    _whenEmpty: Callable[[], None] | None = field(default=None, init=False)
-    _stopped: bool = field(default=False, init=False)
-
-    def start(self) -> None:
-        """
-        Follow the pace at which the sink takes what is written.
-        """
-        self._sink.registerProducer(self, True)
-
-    def carry(self, data: bytes) -> None:
-        """
-        Record a chunk and then pass it on.
-        """
-        if self._stopped:
-            return
-        self.octets += len(data)
-        try:
-            self._tell(data)
-            committed = self._commit()
-        except AuditUnavailable:
-            self._failed(Failure())
-            return
-        if committed is None and not self._waiting:
-            self._sink.write(data)
-            return
-        self._waiting.append(data)
-        self._waitingOctets += len(data)
-        self._adjust()
-        assert committed is not None
-        committed.addCallback(lambda _: self._recorded())
-        committed.addErrback(self._failed)
-
-    def _recorded(self) -> None:
-        """
-        The oldest waiting chunk may go on.
-        """
-        if self._stopped:
-            return
-        data = self._waiting.popleft()
-        self._waitingOctets -= len(data)
-        self._sink.write(data)
-        self._adjust()
-        if not self._waiting and self._whenEmpty is not None:
-            self._whenEmpty()
-
-    def finish(self, then: Callable[[], None]) -> None:
-        """
-        Call C{then} when all has been passed on.
-        """
-        if self._waiting:
-            self._whenEmpty = then
-        else:
-            then()
-
-    def stop(self) -> None:
-        """
-        Carry nothing more; what waits is discarded.
-        """
-        self._stopped = True
-        self._waiting.clear()
-        self._whenEmpty = None
-
-    def _adjust(self) -> None:
-        """
-        Read only what can be written.
-        """
-        reading = not self._full and self._waitingOctets <= MAX_WAITING_OCTETS
-        if reading is not self._reading and not self._stopped:
-            self._reading = reading
-            if reading:
-                self._source.resumeProducing()
-            else:
-                self._source.pauseProducing()
-
-    def pauseProducing(self) -> None:
-        """
-        The sink is full.
-        """
-        self._full = True
-        self._adjust()
-
-    def resumeProducing(self) -> None:
-        """
-        The sink has room.
-        """
-        self._full = False
-        self._adjust()
-
-    def stopProducing(self) -> None:
-        """
-        The sink is going away, and says so by C{connectionLost} too.
-        """
+DELIVERY_PERIOD = 0.05
+"""
+Seconds between two looks whether it has.
+"""
 
 
 @frozen
@@ -195,59 +56,16 @@ class GatewaySettings:
     """
     What a gateway is made from.
 
-    @ivar endpoint: Leads to the device.
-    @ivar description: The endpoint string.
+    @ivar description: The endpoint string that leads to the device.
     @ivar onOpen: What the device is sent when a session begins.
     @ivar onClose: What it is sent when a session ends.
-    @ivar payload: One of L{PAYLOADS}.
+    @ivar payload: One of L{tcpsvc.flow.PAYLOADS}.
     """
 
-    endpoint: IStreamClientEndpoint
     description: str
     onOpen: tuple[bytes, ...] = ()
     onClose: tuple[bytes, ...] = ()
     payload: str = "full"
-
-
-@implementer(IHalfCloseableProtocol)
-class DeviceConnection(Protocol):
-    """
-    The connection to the device, for one session.
-    """
-
-    transport: Transport  # type: ignore[assignment]  # never None while in use
-
-    def __init__(self, session: GatewaySession) -> None:
-        self._session = session
-
-    def connectionMade(self) -> None:
-        """
-        The device is there.
-        """
-        self._session.deviceConnected(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        The device says something.
-        """
-        self._session.deviceSaid(data)
-
-    def readConnectionLost(self) -> None:
-        """
-        The device will say nothing more.
-        """
-        self._session.deviceEnded()
-
-    def writeConnectionLost(self) -> None:
-        """
-        What is written to the device does not arrive any more, or has ended.
-        """
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        The device is gone.
-        """
-        self._session.deviceLost()
 
 
 @implementer(ISession)
@@ -263,6 +81,7 @@ class GatewaySession(Protocol):
     def __init__(
         self,
         settings: GatewaySettings,
+        endpoint: IStreamClientEndpoint,
         client: Client,
         greeting: Reply | None,
         journal: ISessionJournal,
@@ -270,33 +89,29 @@ class GatewaySession(Protocol):
         clock: IReactorTime,
     ) -> None:
         """
+        @param endpoint: Leads to the device.
         @param greeting: What the client is told when the device is there, if it
             may be told anything.
         """
         self.mayBeTold = True
+        self.bytesIn = 0
         self.outcome: dict[str, object] = {}
         self._settings = settings
+        self._endpoint = endpoint
         self._client = client
         self._greeting = greeting
         self._journal = journal
         self._end = end
         self._clock = clock
         self._connecting: Deferred[IProtocol] | None = None
-        self._device: DeviceConnection | None = None
+        self._device: Device | None = None
         self._in: Flow | None = None
         self._out: Flow | None = None
-        self._early = bytearray()
-        self._closing = False
+        self._early: list[bytes] = []
         self._inputEnded = False
         self._quiet: IDelayedCall | None = None
+        self._delivery: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
-
-    @property
-    def bytesIn(self) -> int:
-        """
-        @see: L{ISession.bytesIn}
-        """
-        return self._in.octets if self._in is not None else 0
 
     @property
     def bytesOut(self) -> int:
@@ -309,13 +124,12 @@ class GatewaySession(Protocol):
 
     def connectionMade(self) -> None:
         """
-        The client is admitted: connect to the device, and read nothing before
-        that is done.
+        The client is admitted: connect to the device. The client is read
+        meanwhile, as its leaving would not be noticed otherwise.
         """
-        self.transport.pauseProducing()
-        factory = Factory.forProtocol(lambda: DeviceConnection(self))
+        factory = Factory.forProtocol(lambda: Device(self, self._clock))
         factory.noisy = False
-        self._connecting = self._settings.endpoint.connect(factory)
+        self._connecting = maybeDeferred(self._endpoint.connect, factory)
         self._connecting.addTimeout(CONNECT_PATIENCE, self._clock)
         self._connecting.addErrback(self._notConnected)
 
@@ -334,27 +148,25 @@ class GatewaySession(Protocol):
         )
         self._end("backend-down")
 
-    def deviceConnected(self, device: DeviceConnection) -> None:
+    def deviceConnected(self, device: Device) -> None:
         """
         The device is there: octets flow.
         """
-        self._device = device
         if self._stopped is not None:
-            device.transport.loseConnection()
+            device.abort()
             return
+        self._device = device
         self._in = self._flow("in", self.transport, device.transport)
         self._out = self._flow("out", device.transport, self.transport)
         if self._greeting is not None:
             self.transport.write(self._greeting.encode())
         self.mayBeTold = False
+        self.transport.resumeProducing()
         self._in.start()
         self._out.start()
-        for text in self._settings.onOpen:
-            self._in.carry(text)
-        early, self._early = bytes(self._early), bytearray()
-        if early:
-            self._in.carry(early)
-        self.transport.resumeProducing()
+        early, self._early = self._early, []
+        for data in (*self._settings.onOpen, *early):
+            self._in.carry(data)
         if self._inputEnded:
             self.inputEnded()
 
@@ -376,35 +188,40 @@ class GatewaySession(Protocol):
         """
         A chunk could not be recorded: it does not go on.
         """
-        if self._stopped is None:
+        if failure.check(AuditUnavailable):
             self._journal.log.error("{error}", error=str(failure.value))
+        else:
+            self._journal.log.failure("a record could not be written", failure)
+        if self._stopped is None:
             self._end("audit-unavailable")
         elif self._device is not None:
-            self._closeDevice(self._device)
+            self._device.close()
 
     def deviceSaid(self, data: bytes) -> None:
         """
         Octets from the device. After the session they are discarded.
         """
-        if self._stopped is None and self._out is not None:
-            if self._quiet is not None:
-                self._quiet.reset(QUIET_PATIENCE)
+        if self._quiet is not None and self._quiet.active():
+            self._quiet.reset(QUIET_PATIENCE)
+        if self._out is not None:
             self._out.carry(data)
 
     def deviceEnded(self) -> None:
         """
-        The device has closed its half: so do we, when all was passed on.
+        The device has closed its half: so do we, when the client has taken all.
         """
-        if self._stopped is None and self._out is not None:
-            self._out.finish(lambda: self._end("backend-closed"))
+        self._finish("backend-closed")
 
-    def deviceLost(self) -> None:
+    def deviceLost(self, device: Device) -> None:
         """
         The connection to the device is gone.
         """
-        device, self._device = self._device, None
-        if device is not None:
-            self.outcome = getattr(device.transport, "outcome", {})
+        self.outcome = device.outcome
+        if self._device is not device:
+            return
+        self._device = None
+        if self._in is not None:
+            self._in.stop()
         if self._stopped is None:
             self.deviceEnded()
         elif not self._stopped.called:
@@ -414,77 +231,92 @@ class GatewaySession(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Octets from the client.
+        Octets from the client. They wait for the device, as many as may.
         """
         self._client.lastRequest = self._journal.seconds()
+        self.bytesIn += len(data)
         if self._in is not None:
             self._in.carry(data)
-        else:
-            self._early += data
+            return
+        self._early.append(data)
+        if self.bytesIn > MAX_WAITING_OCTETS:
+            self.transport.pauseProducing()
 
     def inputEnded(self) -> None:
         """
         The client has closed its half: pass that on where the device's transport
-        has it; else the session ends.
+        has it, unless there are last words to come. Else the session ends when
+        the device has nothing more to say.
         """
         self._inputEnded = True
-        if self._device is None or self._in is None:
+        if self._device is None or self._in is None or self._stopped is not None:
             return
-        closeHalf = getattr(self._device.transport, "loseWriteConnection", None)
-        if closeHalf is not None:
-            self._in.finish(closeHalf)
+        if self._device.knowsHalfClose and not self._settings.onClose:
+            self._in.whenPassedOn(self._device.closeHalf)
         else:
-            self._quiet = self._clock.callLater(
-                QUIET_PATIENCE, self._end, "client-closed"
-            )
+            self._in.whenTaken(self._waitForQuiet)
+
+    def _waitForQuiet(self) -> None:
+        """
+        The device has all: its answer is complete when it is silent for a while.
+        """
+        self._quiet = self._clock.callLater(
+            QUIET_PATIENCE, self._finish, "client-closed"
+        )
 
     # The end.
+
+    def _finish(self, reason: str) -> None:
+        """
+        End the session when the client has taken all that it will get.
+        """
+        if self._stopped is None and self._out is not None:
+            until = self._clock.seconds() + DELIVERY_PATIENCE
+            self._out.whenTaken(lambda: self._deliver(reason, until))
+
+    def _deliver(self, reason: str, until: float) -> None:
+        """
+        End the session when all has arrived: once its connection is being closed,
+        a client that is slow to read would be cut off.
+        """
+        if self._delivery is not None and self._delivery.active():
+            self._delivery.cancel()
+        if undelivered(self.transport) and self._clock.seconds() < until:
+            self._delivery = self._clock.callLater(
+                DELIVERY_PERIOD, self._deliver, reason, until
+            )
+        else:
+            self._end(reason)
 
     def stop(self) -> Deferred[None]:
         """
         The session is over: say the last words to the device and close its
         connection. What it still says is discarded.
         """
-        stopped: Deferred[None] = Deferred()
+        stopped: Deferred[None] = Deferred(lambda _: self._giveUp())
         self._stopped = stopped
+        for timer in (self._quiet, self._delivery):
+            if timer is not None and timer.active():
+                timer.cancel()
+        if self._out is not None:
+            self._out.stop()
         device = self._device
         if self._in is not None and device is not None:
             for text in self._settings.onClose:
                 self._in.carry(text)
-            self._in.finish(lambda: self._closeDevice(device))
+            self._in.whenPassedOn(device.close)
         elif self._connecting is not None and not self._connecting.called:
             self._connecting.cancel()
         else:
             stopped.callback(None)
-        if self._out is not None:
-            self._out.stop()
-        if self._quiet is not None and self._quiet.active():
-            self._quiet.cancel()
         return stopped
 
-    def _closeDevice(self, device: DeviceConnection) -> None:
+    def _giveUp(self) -> None:
         """
-        Close the device's connection, in good order or at last at once.
+        Nobody waits any longer for the device's connection to close.
         """
-        assert self._in is not None
-        self._in.stop()
-        if self._closing:
-            return
-        self._closing = True
-        transport: Any = device.transport
-        transport.unregisterProducer()
-        transport.resumeProducing()
-        transport.loseConnection()
-        assert self._stopped is not None
-        abort = getattr(transport, "abortConnection", transport.loseConnection)
-        timer = self._clock.callLater(CLOSE_PATIENCE, abort)
-
-        def closed(result: object) -> object:
-            if timer.active():
-                timer.cancel()
-            return result
-
-        self._stopped.addBoth(closed)
+        if self._device is not None:
+            self._device.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -503,14 +335,17 @@ class GatewayBackend:
     def __init__(
         self,
         settings: GatewaySettings,
+        endpoint: IStreamClientEndpoint,
         greeting: Callable[[Client], Reply],
         clock: IReactorTime,
     ) -> None:
         """
+        @param endpoint: Leads to the device.
         @param greeting: What a client is greeted with that may be told.
         """
         self.description = settings.description
         self._settings = settings
+        self._endpoint = endpoint
         self._greeting = greeting
         self._clock = clock
 
@@ -527,5 +362,13 @@ class GatewayBackend:
         greeting = self._greeting(client) if told else None
         return cast(
             ISession,
-            GatewaySession(self._settings, client, greeting, journal, end, self._clock),
+            GatewaySession(
+                self._settings,
+                self._endpoint,
+                client,
+                greeting,
+                journal,
+                end,
+                self._clock,
+            ),
         )

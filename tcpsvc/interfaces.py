@@ -154,6 +154,17 @@ class ISessionJournal(Interface):
         """
 
 
+class IHalfCloseable(Interface):
+    """
+    A transport beside TCP's whose own half can be closed.
+    """
+
+    def loseWriteConnection() -> None:
+        """
+        Close this half when all is written.
+        """
+
+
 class ISession(IProtocol):
     """
     What an admitted client talks to, for as long as it is admitted. L{stop} is

@@ -19,7 +19,7 @@ from attrs import frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -286,7 +286,8 @@ class ExclusiveService(Service):
             commands.add(one)
         backend: IBackend = CommandBackend(commands, facts.greeting, "commands")
         if settings.gateway is not None:
-            backend = GatewayBackend(settings.gateway, facts.greeting, clock)
+            endpoint = clientFromString(clock, settings.gateway.description)
+            backend = GatewayBackend(settings.gateway, endpoint, facts.greeting, clock)
         return Admission(
             slot=slot,
             backend=backend,

@@ -7,7 +7,10 @@ What is done to the sockets under the connections.
 from __future__ import annotations
 
 import socket
+from array import array
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import Protocol, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -22,6 +25,7 @@ from twisted.internet.interfaces import (
     IUNIXTransport,
 )
 from twisted.internet.tcp import Port
+from twisted.protocols.policies import ProtocolWrapper
 
 KEEPALIVE_IDLE = 15
 """
@@ -81,6 +85,23 @@ def tune(transport: Transport) -> None:
         (socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000),
     ):
         handle.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def undelivered(transport: object) -> int:
+    """
+    @return: How many octets that were given to the system have not arrived at
+        the peer's; 0 if there is no socket. Twisted keeps none for itself while
+        this is 0.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    if not ISystemHandle.providedBy(transport):
+        return 0
+    handle = cast(socket.socket, transport.getHandle())
+    try:
+        return array("i", ioctl(handle, TIOCOUTQ, b"\0\0\0\0"))[0]
+    except (OSError, TypeError, ValueError):
+        return 0  # It is closed, or only looks like a socket.
 
 
 def holdAcceptsDown(port: IListeningPort) -> None:

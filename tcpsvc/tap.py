@@ -6,7 +6,6 @@ The options of C{twistd tcpsvc}, and the service that they make.
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
 import sys
@@ -25,7 +24,9 @@ from twisted.python import usage
 
 from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
-from tcpsvc.gateway import PAYLOADS, GatewaySettings
+from tcpsvc.escapes import octetsOf
+from tcpsvc.flow import PAYLOADS
+from tcpsvc.gateway import GatewaySettings
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError, readPrivateKey
 from tcpsvc.service import ExclusiveService, Reactor, Settings
 from tcpsvc.tls import VERSIONS, ServerMaterial, loadServerMaterial
@@ -239,17 +240,18 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             for name in ("on-open", "on-close"):
                 if self[name]:
                     raise usage.UsageError(f"--{name} goes with --gateway")
+            if self["audit-payload"] != "full":
+                raise usage.UsageError("--audit-payload goes with --gateway")
             return None
         if self["commands"]:
             raise usage.UsageError("--gateway and --commands: only one can be served")
         try:
-            endpoint = clientFromString(reactor, description)
+            clientFromString(reactor, description)
         except Exception as error:
             raise usage.UsageError(
                 f"--gateway {description}: not a client endpoint: {error}"
             ) from None
         return GatewaySettings(
-            endpoint,
             description,
             self._unescaped("on-open"),
             self._unescaped("on-close"),
@@ -258,11 +260,10 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
 
     def _unescaped(self, name: str) -> tuple[bytes, ...]:
         """
-        The values of an option, with Python's escapes of octets resolved; other
-        characters are UTF-8.
+        The values of an option, with their escapes resolved.
         """
         try:
-            return tuple(codecs.escape_decode(text.encode())[0] for text in self[name])
+            return tuple(octetsOf(text) for text in self[name])
         except ValueError as error:
             raise usage.UsageError(f"--{name}: {error}") from None
 
@@ -301,7 +302,7 @@ def _checkEndpoint(option: str, description: str) -> None:
     from twisted.internet import reactor
 
     kind = description.partition(":")[0]
-    if kind in ("ssl", "tls"):
+    if kind in ("ssl", "tls", "mtls"):
         raise usage.UsageError(
             f"{option} {description}: TLS is done here; write tcp: in place of {kind}:"
         )

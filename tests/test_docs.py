@@ -321,7 +321,9 @@ class Tutorial:
                 try:
                     program.expect(self._expected.pattern(shown) + "\r\n")
                 except (pexpect.TIMEOUT, pexpect.EOF) as error:
-                    raise AssertionError(f"{block.place}: no {line!r}: {error}") from None
+                    raise AssertionError(
+                        f"{block.place}: no {line!r}: {error}"
+                    ) from None
                 self._expected.bind(shown, program.match)
             else:
                 program.sendline(line)
@@ -488,7 +490,9 @@ class ReferenceTests(SynchronousTestCase):
         Each option of C{twistd tcpsvc} is there with its default, and no other.
         """
         sections = re.split(
-            r"^\.\. option:: --([a-z-]+)", self.page("reference/options.rst"), flags=re.M
+            r"^\.\. option:: --([a-z-]+)",
+            self.page("reference/options.rst"),
+            flags=re.M,
         )
         documented = dict(zip(sections[1::2], sections[2::2], strict=True))
         defaults: dict[str, str] = {row[0]: row[2] for row in Options.optParameters}
@@ -516,7 +520,9 @@ class ReferenceTests(SynchronousTestCase):
         and no other is.
         """
         documented = set(
-            re.findall(r"``([45]\d\d) ([A-Z0-9-]+)", self.page("reference/protocol.rst"))
+            re.findall(
+                r"``([45]\d\d) ([A-Z0-9-]+)", self.page("reference/protocol.rst")
+            )
         )
         self.assertEqual(documented, set(errorsInCode()))
 

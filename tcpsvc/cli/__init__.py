@@ -30,6 +30,14 @@ The exit status when nobody reads the output any more: 128 and SIGPIPE.
 SUBCOMMANDS = {
     "send": ("tcpsvc.cli.send:send", "Send requests, and print the replies."),
     "console": ("tcpsvc.cli.console:console", "Talk to a service by hand."),
+    "connect": (
+        "tcpsvc.cli.connect:connect",
+        "Join standard input and output to a service.",
+    ),
+    "forward": (
+        "tcpsvc.cli.forward:forward",
+        "Lead local connections to a service, for programs that know no TLS.",
+    ),
     "who": ("tcpsvc.cli.inquire:who", "Say who holds a service."),
     "status": ("tcpsvc.cli.inquire:status", "Say how a service is."),
     "keys": (

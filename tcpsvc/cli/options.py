@@ -134,3 +134,18 @@ def targetOptions(function: _F) -> _F:
     ):
         function = decorate(function)
     return function
+
+
+lingerOption = click.option(
+    "--linger",
+    metavar="SECONDS",
+    type=float,
+    callback=_duration,
+    default=1.0,
+    show_default=True,
+    help="After the end of the input, close when the service was silent so long.",
+)
+"""
+How long a gateway is given to say the rest: a service cannot be told over TLS
+that only our half is closed.
+"""

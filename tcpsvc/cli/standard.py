@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 from queue import SimpleQueue
 from threading import Thread
 
@@ -85,11 +86,25 @@ class Input:
         while True:
             answer = self._asked.get()
             try:
-                octets = os.read(self._descriptor, CHUNK)
+                octets = _read(self._descriptor)
             except OSError as error:
                 self._reactor.callFromThread(answer.errback, error)
             else:
                 self._reactor.callFromThread(answer.callback, octets)
+
+
+def _read(descriptor: int) -> bytes:
+    """
+    Read a chunk, also if somebody who has the descriptor too has made it
+    non-blocking.
+
+    @raise OSError: If that is not possible.
+    """
+    while True:
+        try:
+            return os.read(descriptor, CHUNK)
+        except BlockingIOError:
+            select.select((descriptor,), (), ())
 
 
 class Lines:

@@ -21,6 +21,8 @@ from tcpsvc.client.errors import (
     SessionEnded,
     Unavailable,
 )
+from tcpsvc.client.relay import Relay
+from tcpsvc.client.stream import Stream, openStream
 from tcpsvc.keyfiles import KeyDirectory
 from tcpsvc.wire import Reply
 
@@ -36,10 +38,13 @@ __all__ = [
     "ConfigurationError",
     "KeyDirectory",
     "ProtocolViolation",
+    "Relay",
     "Reply",
     "Session",
     "SessionEnded",
+    "Stream",
     "Unavailable",
     "connect",
+    "openStream",
     "parseAddress",
 ]

@@ -6,17 +6,20 @@ C{mtls:}: TCP with mutual TLS, for servers and for clients.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
 )
 from twisted.internet.interfaces import (
+    IAddress,
+    IHandshakeListener,
     IListeningPort,
     IOpenSSLServerConnectionCreator,
     IProtocol,
@@ -24,7 +27,9 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.client.address import Address, parseAddress
@@ -52,9 +57,9 @@ def parseMutualServer(
     if minimum not in VERSIONS:
         raise ValueError(f"mtls: minimum={minimum}: one of {', '.join(VERSIONS)}")
     try:
-        material = loadServerMaterial(KeyDirectory(Path(keys)), reactor.seconds())
+        material = loadServerMaterial(KeyDirectory(Path(keys)), time.time())
     except KeyFileError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"mtls: {error}") from None
     kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     return MutualServerEndpoint(
         kind(reactor, int(port), interface=interface), ServerTLS(material, minimum)
@@ -79,7 +84,11 @@ class MutualServerEndpoint:
         """
         @see: L{IStreamServerEndpoint.listen}
         """
-        return self.endpoint.listen(TLSMemoryBIOFactory(self.tls, False, factory))
+        wrapped = TLSMemoryBIOFactory(self.tls, False, factory)
+        # Unbuffered: the default loses what is answered to octets that arrive
+        # together with the end of the stream.
+        wrapped.protocol = TLSMemoryBIOProtocol
+        return self.endpoint.listen(wrapped)
 
 
 def parseMutualClient(
@@ -98,8 +107,9 @@ def parseMutualClient(
     try:
         address = parseAddress(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         material = loadClientMaterial(KeyDirectory(Path(keys)), identity)
+        ClientTLS(material, address, b"")
     except ClientError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"mtls: {error}") from None
     endpoint = HostnameEndpoint(reactor, address.host, address.port)
     return MutualClientEndpoint(endpoint, material, address)
 
@@ -110,6 +120,10 @@ class MutualClientEndpoint:
     """
     Connects by another endpoint, shows a certificate, and verifies the
     server's.
+
+    The protocol's C{connectionMade} comes when that is done. That the server
+    does not like the client's certificate shows only afterwards (RFC 8446,
+    section 4.4.4): the connection is lost then.
     """
 
     endpoint: IStreamClientEndpoint
@@ -119,15 +133,109 @@ class MutualClientEndpoint:
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
         @see: L{IStreamClientEndpoint.connect}
+
+        @return: Fails with L{tcpsvc.client.errors.CertificateRefused} if the
+            server's certificate is not good.
         """
         tls = ClientTLS(self.material, self.address, b"")
-        wrapped = TLSMemoryBIOFactory(tls, True, factory)
+        arrivals = _Arrivals(factory, tls)
+        wrapped = TLSMemoryBIOFactory(tls, True, arrivals)
+        wrapped.protocol = TLSMemoryBIOProtocol
         connecting = self.endpoint.connect(wrapped)
-        return connecting.addCallback(_within)
+        arrivals.connecting = connecting
+        connecting.addErrback(arrivals.failed)
+        return arrivals.first
 
 
-def _within(tls: IProtocol) -> IProtocol:
+class _Arrivals(Factory):
     """
-    The protocol that TLS was wrapped around.
+    Builds what waits for the end of a handshake.
+
+    @ivar first: Fires with the protocol whose handshake has completed first.
+    @ivar connecting: Fires when there is somebody to shake hands with.
     """
-    return cast(TLSMemoryBIOProtocol, tls).wrappedProtocol
+
+    noisy = False
+    connecting: Deferred[IProtocol] | None = None
+
+    def __init__(self, factory: IProtocolFactory, tls: ClientTLS) -> None:
+        self.first: Deferred[IProtocol] = Deferred(self._cancel)
+        self._factory = factory
+        self._tls = tls
+        self._begun: list[_Arrival] = []
+
+    def buildProtocol(  # type: ignore[override]  # stands in for the real one
+        self, address: IAddress
+    ) -> _Arrival:
+        """
+        A connection is made.
+        """
+        arrival = _Arrival(self._factory.buildProtocol(address), self._tls, self.first)
+        self._begun.append(arrival)
+        return arrival
+
+    def failed(self, failure: Failure) -> None:
+        """
+        There is nobody.
+        """
+        if not self.first.called:
+            self.first.errback(failure)
+
+    def _cancel(self, first: Deferred[IProtocol]) -> None:
+        """
+        Nobody waits any longer.
+        """
+        # Before anything below can say why it has ended.
+        first.errback(CancelledError())
+        for arrival in self._begun:
+            arrival.abort()
+        if self.connecting is not None:
+            self.connecting.cancel()
+
+
+@implementer(IHandshakeListener)
+class _Arrival(Protocol):
+    """
+    Stands in for a protocol until the server was verified.
+    """
+
+    transport: Any
+
+    def __init__(
+        self,
+        protocol: IProtocol | None,
+        tls: ClientTLS,
+        arrived: Deferred[IProtocol],
+    ) -> None:
+        self._protocol = protocol
+        self._tls = tls
+        self._arrived = arrived
+
+    def handshakeCompleted(self) -> None:
+        """
+        The server's certificate is good: the protocol takes over.
+        """
+        protocol, transport = self._protocol, self.transport
+        if protocol is None or self._arrived.called:
+            transport.abortConnection()
+            return
+        transport.wrappedProtocol = protocol
+        protocol.makeConnection(transport)
+        self._arrived.callback(protocol)
+        if IHandshakeListener.providedBy(protocol):
+            IHandshakeListener(protocol).handshakeCompleted()
+
+    def abort(self) -> None:
+        """
+        Nobody waits any longer.
+        """
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        There was no handshake.
+        """
+        if not self._arrived.called:
+            why = self._tls.explain(reason.value)
+            self._arrived.errback(reason if why is None else Failure(why))

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -37,6 +38,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpsvc.endpoints.complaints import Complaints
+from tcpsvc.endpoints.processes import signalSession
+from tcpsvc.interfaces import IHalfCloseable
+
 END_PATIENCE = 0.5
 """
 Seconds that a program has to end by itself when its standard input has.
@@ -45,11 +50,6 @@ Seconds that a program has to end by itself when its standard input has.
 KILL_PATIENCE = 2.0
 """
 Seconds that a program has to end after SIGTERM.
-"""
-
-MAX_ERROR_LINE = 1024
-"""
-The longest line of a program's standard error that is logged in one, in octets.
 """
 
 
@@ -63,10 +63,16 @@ def parseProgram(reactor: Any, *parts: str, **named: str) -> ProgramEndpoint:
     """
     if named:
         name, value = next(iter(named.items()))
-        raise ValueError(f"exec: write {name}\\={value} with a backslash")
-    words = shlex.split(":".join(parts))
-    if not words:
+        raise ValueError(f"exec: write {name}\\={value} with that backslash")
+    try:
+        words = shlex.split(":".join(parts))
+    except ValueError as error:
+        raise ValueError(f"exec: {error}") from None
+    if not words or not words[0]:
         raise ValueError("exec: a command is wanted")
+    if os.sep in words[0]:
+        # The directory may be another when it is started.
+        words[0] = str(Path(words[0]).absolute())
     if shutil.which(words[0]) is None:
         raise ValueError(f"exec: there is no program {words[0]}")
     leader = shutil.which("setsid")
@@ -94,9 +100,11 @@ class ProgramEndpoint:
         """
         @see: L{IStreamClientEndpoint.connect}
         """
+        if shutil.which(self.words[0]) is None:
+            return fail(ConnectError(string=f"there is no program {self.words[0]}"))
         protocol = factory.buildProtocol(_ProcessAddress())
         if protocol is None:
-            return fail(ConnectError("no protocol for the program"))
+            return fail(ConnectError(string="no protocol for the program"))
         program = Program(self.reactor, protocol, self.words[0])
         try:
             self.reactor.spawnProcess(
@@ -107,14 +115,14 @@ class ProgramEndpoint:
         return succeed(protocol)
 
 
-@implementer(ITransport, IPushProducer)
+@implementer(ITransport, IPushProducer, IHalfCloseable)
 class Program(ProcessProtocol):
     """
     A program, as the transport of a protocol.
 
-    Its standard error goes to the log. When the connection is closed its whole
-    process group is ended: by the end of its input, by SIGTERM, by SIGKILL, each
-    after a while; and when it has ended, so are children that it left behind.
+    Its standard error goes to the log. When the connection is closed it is ended
+    with all that it has started: by the end of its input, by SIGTERM, by SIGKILL,
+    each after a while; and when it has ended, so are children that it left behind.
 
     @ivar outcome: How it ended: C{exit_status}, or C{signal}; empty before.
     """
@@ -127,10 +135,9 @@ class Program(ProcessProtocol):
         self.disconnecting = False
         self._reactor = reactor
         self._protocol = protocol
-        self._name = name
-        self._errors = bytearray()
+        self._complaints = Complaints(name, reactor, self._log)
         self._kill: IDelayedCall | None = None
-        self._group = 0
+        self._session = 0
 
     # What the program does.
 
@@ -138,7 +145,7 @@ class Program(ProcessProtocol):
         """
         The program runs.
         """
-        self._group = self.transport.pid
+        self._session = self.transport.pid
         self._protocol.makeConnection(self)
 
     def outReceived(self, data: bytes) -> None:
@@ -151,22 +158,7 @@ class Program(ProcessProtocol):
         """
         The program has written to its standard error.
         """
-        self._errors += data
-        *lines, rest = self._errors.split(b"\n")
-        if len(rest) > MAX_ERROR_LINE:
-            lines.append(rest)
-            rest = bytearray()
-        self._errors = rest
-        for line in lines:
-            self._logLine(line)
-
-    def _logLine(self, line: bytearray) -> None:
-        """
-        Log a line of the program's standard error.
-        """
-        text = line[:MAX_ERROR_LINE].decode("utf-8", "backslashreplace")
-        shown = text if text.isprintable() else text.encode("unicode_escape").decode()
-        self._log.info("{program} says: {line}", program=self._name, line=shown)
+        self._complaints.feed(data)
 
     def outConnectionLost(self) -> None:
         """
@@ -180,6 +172,8 @@ class Program(ProcessProtocol):
         The program has ended: whatever it has started ends too.
         """
         self._signal(signal.SIGKILL)
+        # Its number may soon be another's.
+        self._session = 0
 
     def processEnded(self, reason: Failure) -> None:
         """
@@ -187,8 +181,8 @@ class Program(ProcessProtocol):
         """
         if self._kill is not None and self._kill.active():
             self._kill.cancel()
-        if self._errors:
-            self._logLine(self._errors)
+        self.disconnecting = True
+        self._complaints.finish()
         ended = reason.value
         if isinstance(ended, ProcessTerminated) and ended.signal:
             self.outcome = {"signal": ended.signal}
@@ -237,19 +231,19 @@ class Program(ProcessProtocol):
 
     def abortConnection(self) -> None:
         """
-        End the program at once.
+        End the program at once, and wait for nobody who still holds its output.
         """
+        if self.outcome:
+            return
         self.disconnecting = True
         self._signal(signal.SIGKILL)
         self.transport.loseConnection()
 
     def _signal(self, number: signal.Signals) -> None:
         """
-        Signal the whole process group.
+        Signal the program and all that it has started.
         """
-        try:
-            os.killpg(self._group, number)
-        except ProcessLookupError:
+        if self._session and not signalSession(self._session, number):
             # Nobody is left, or setsid has not come to make the group.
             with suppress(ProcessExitedAlready):
                 self.transport.signalProcess(number)

@@ -6,24 +6,34 @@ C{serial:}: a serial line as a connection.
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import termios
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectionAborted
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IProtocol,
     IProtocolFactory,
     IStreamClientEndpoint,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 if TYPE_CHECKING:
     from twisted.internet.serialport import SerialPort
+
+DRAIN_PERIOD = 0.01
+"""
+Seconds between two looks whether a line that is to be closed has sent all.
+"""
 
 
 def parseSerial(
@@ -120,8 +130,18 @@ class SerialEndpoint:
             )
         except (OSError, ValueError, termios.error) as error:
             # pyserial's SerialException is an OSError.
-            return fail(ConnectError(string=f"{self.device}: {error}"))
+            return fail(ConnectError(string=f"{self.device}: {_why(error)}"))
         return succeed(protocol)
+
+
+def _why(error: Exception) -> str:
+    """
+    Why a line could not be opened, in words.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EAGAIN, errno.EBUSY):
+        return "another program has it open"
+    return os.strerror(number) if number else str(error)
 
 
 def _serialLine() -> type[SerialPort]:
@@ -131,13 +151,25 @@ def _serialLine() -> type[SerialPort]:
     import serial
     from twisted.internet.serialport import SerialPort
 
+    def opened(*arguments: Any, **named: Any) -> Any:
+        """
+        Open a line so that nobody else can: neither those who ask for pyserial's
+        lock nor, unless they are root, those who do not.
+        """
+        line = serial.Serial(*arguments, exclusive=True, **named)
+        fcntl.ioctl(line.fd, termios.TIOCEXCL)
+        return line
+
     class SerialLine(SerialPort):
         """
-        A serial line with an exclusive lock, whose drivers' buffers are emptied
-        when it is opened, and when it is closed.
+        A serial line of our own, whose driver's buffers are emptied when it is
+        opened and when it is closed.
         """
 
-        _serialFactory = staticmethod(partial(serial.Serial, exclusive=True))
+        _serialFactory = staticmethod(opened)
+        _drain: IDelayedCall | None = None
+        # A line is slow: what waits for it waits with who has sent it.
+        bufferSize = 256
 
         def getPeer(self) -> IAddress:
             """
@@ -147,24 +179,46 @@ def _serialLine() -> type[SerialPort]:
 
         getHost = getPeer
 
+        def _postLoseConnection(self) -> Any:
+            """
+            All is written: close the line when the driver has sent it.
+            """
+            if not self._unsent():
+                return super()._postLoseConnection()
+            clock: Any = self.reactor
+            self._drain = clock.callLater(DRAIN_PERIOD, self.startWriting)
+            return None
+
+        def _unsent(self) -> int:
+            """
+            How many octets the driver has not sent yet.
+            """
+            try:
+                return int(self._serial.out_waiting)
+            except (OSError, termios.error):
+                return 0
+
         def abortConnection(self) -> None:
             """
             Close the line at once: what was not sent yet is not sent.
             """
-            self.unregisterProducer()
-            self._tempDataBuffer.clear()
-            self.dataBuffer = b""
-            self.loseConnection()
+            if self.connected:
+                with suppress(OSError, termios.error):
+                    self._serial.reset_output_buffer()
+                self.stopReading()
+                self.stopWriting()
+                self.connectionLost(Failure(ConnectionAborted()))
 
         def connectionLost(self, reason: Any) -> None:
             """
-            The line is closed, and nothing waits in its buffers.
+            The line is closed, and nothing that it has said waits in its buffers.
             """
-            try:
+            if self._drain is not None and self._drain.active():
+                self._drain.cancel()
+            # If the device is gone, its buffers are too.
+            with suppress(OSError, termios.error):
+                fcntl.ioctl(self._serial.fd, termios.TIOCNXCL)
                 self._serial.reset_input_buffer()
-                self._serial.reset_output_buffer()
-            except (OSError, termios.error):
-                pass  # The device is gone, and its buffers with it.
             super().connectionLost(reason)
 
     return SerialLine

@@ -5,6 +5,8 @@ What parses them is imported when one of them is used.
 """
 
 from importlib import import_module
+from inspect import signature
+from typing import Any
 
 from twisted.internet.interfaces import (
     IStreamClientEndpointStringParserWithReactor,
@@ -19,17 +21,24 @@ class _Parser:
     One prefix, and where the function is that parses what follows it.
     """
 
-    def __init__(self, prefix, module, function):
+    def __init__(self, prefix: str, module: str, function: str) -> None:
         self.prefix = prefix
         self._module = module
         self._function = function
 
-    def parse(self, reactor, *arguments, **named):
+    def parse(  # type: ignore[override]  # the interfaces leave out self
+        self, reactor: Any, /, *arguments: object, **named: object
+    ) -> Any:
         """
         Parse what follows the prefix.
         """
         module = import_module(f"tcpsvc.endpoints.{self._module}")
-        return getattr(module, self._function)(reactor, *arguments, **named)
+        function = getattr(module, self._function)
+        try:
+            bound = signature(function).bind(reactor, *arguments, **named)
+        except TypeError as error:
+            raise ValueError(f"{self.prefix}: {error}") from None
+        return function(*bound.args, **bound.kwargs)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)

@@ -1,0 +1,426 @@
+# -*- test-case-name: tests.test_cli_forward -*-
+
+"""
+C{tcpsvc forward}: a service for programs on this machine that know no TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import click
+from attrs import evolve, frozen
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IReactorTime,
+    ISystemHandle,
+    ITCPTransport,
+    IUNIXTransport,
+)
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
+
+from tcpsvc.cli import EXIT_INTERRUPTED, QuietEnd
+from tcpsvc.cli.connect import interruptionOrNone, streamTo
+from tcpsvc.cli.options import Target, WaitingCommand, lingerOption, targetOptions
+from tcpsvc.cli.running import Interruption, run
+from tcpsvc.client import (
+    CannotReach,
+    ClientError,
+    KeyDirectory,
+    Relay,
+    Stream,
+    parseAddress,
+)
+from tcpsvc.client.material import loadClientMaterial
+from tcpsvc.client.relay import LINGER
+from tcpsvc.client.tls import ClientTLS
+from tcpsvc.sockets import CLOSE_PATIENCE, Transport, written
+from tcpsvc.tls import ALPN_SESSION
+
+SETTLING = 5.0
+"""
+Seconds after a session of ours for which the service may be cleaning up behind
+it, and be busy with nobody else.
+"""
+
+_PATH = "unix:"
+_FORM = re.compile(r"(?:(?:\[([^\[\]]*)\]|([^\[\]:\s]+)):)?([0-9]{1,5})", re.ASCII)
+
+
+@frozen
+class Local:
+    """
+    Where to listen for programs on this machine.
+
+    @ivar host: An IP address of the loopback interface.
+    @ivar port: The TCP port; 0 for any that is free.
+    @ivar path: The path of a UNIX socket instead.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str = ""
+
+
+def parseLocal(text: str) -> Local:
+    """
+    @param text: C{PORT}, C{HOST:PORT} or C{unix:PATH}.
+    @raise click.BadParameter: If it is something else, or leads out of this
+        machine: whoever came in would act as us.
+    """
+    if text.startswith(_PATH):
+        path = text.removeprefix(_PATH)
+        if not path or "\0" in path:
+            raise click.BadParameter(f"{text!r}: there is no path behind unix:")
+        return Local(path=path)
+    match = _FORM.fullmatch(text)
+    if match is None or int(match[3]) > 65535:
+        raise click.BadParameter(
+            f"{text!r}: PORT, 127.0.0.1:PORT, [::1]:PORT or unix:PATH is wanted."
+        )
+    host = match[1] or match[2] or "127.0.0.1"
+    if host.lower() == "localhost":
+        host = "127.0.0.1"
+    try:
+        isLocal = ip_address(host).is_loopback
+    except ValueError:
+        isLocal = False
+    if not isLocal:
+        raise click.BadParameter(
+            f"{text!r}: only 127.0.0.1, [::1], localhost or unix:PATH, because whoever "
+            "connects acts as you."
+        )
+    return Local(host, int(match[3]))
+
+
+@click.command(cls=WaitingCommand)
+@click.argument("local", metavar="LOCAL")
+@targetOptions
+@lingerOption
+def forward(local: str, linger: float, **words: Any) -> int:
+    """Lead local connections to a service, for programs that know no TLS.
+
+    LOCAL is PORT or 127.0.0.1:PORT, [::1]:PORT, or unix:PATH for a socket that only
+    you can use. Each local connection is a session of its own, from its begin to
+    its end; if the service turns it away, it is reset, and the reason is here.
+    """
+    target, where = Target(**words), parseLocal(local)
+    logBugsOnly()
+    interruption = interruptionOrNone()
+    number = run(
+        lambda reactor: forwardUntilStopped(
+            where, target, linger, reactor, interruption
+        ),
+        interruption,
+    )
+    if number == signal.SIGINT:
+        raise QuietEnd(EXIT_INTERRUPTED)
+    # Whoever sent the signal finds that it did what it always does.
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + number
+
+
+async def forwardUntilStopped(
+    local: Local,
+    target: Target,
+    linger: float,
+    reactor: Any,
+    interruption: Interruption,
+) -> int:
+    """
+    Listen until a signal comes, and then end all sessions in good order; the
+    second signal ends at once.
+
+    @return: The signal's number.
+    @raise ClientError: If the keys are not right, or nothing can listen there.
+    """
+    checkTarget(target)
+    forwarder = Forwarder(target, linger, reactor, say)
+    stopped: Deferred[int] = Deferred()
+
+    def stop(number: int, _: FrameType | None = None) -> None:
+        interruption.answer = interruption.exit
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_DFL)
+        reactor.callFromThread(stopped.callback, number)
+
+    port = listen(local, forwarder, reactor)
+    if interruption.answer == interruption.exit:
+        interruption.answer = lambda: stop(signal.SIGINT)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    say(f"{whereOf(local, port)} leads to {parseAddress(target.host)}")
+    came = await stopped
+    await maybeDeferred(port.stopListening)
+    await forwarder.stop()
+    return came
+
+
+def logBugsOnly() -> None:
+    """
+    Keep nothing of what Twisted logs, for this may run for months; and show what
+    should not have happened.
+    """
+    bugs = LogLevelFilterPredicate(defaultLogLevel=LogLevel.critical)
+    globalLogBeginner.beginLoggingTo(
+        [FilteringLogObserver(textFileLogObserver(sys.stderr), [bugs])],
+        discardBuffer=True,
+        redirectStandardIO=False,
+    )
+
+
+def checkTarget(target: Target) -> None:
+    """
+    Look at what can be known before anybody connects.
+
+    @raise ClientError: If the host is written wrong, or the keys are not right.
+    """
+    address = parseAddress(target.host)
+    material = loadClientMaterial(KeyDirectory(Path(target.keys)), target.identity)
+    ClientTLS(material, address, ALPN_SESSION)
+
+
+def say(text: str) -> None:
+    """
+    Say something on standard error, if anybody is there.
+    """
+    with suppress(OSError):
+        click.echo(f"tcpsvc: {text}", err=True)
+
+
+def listen(local: Local, factory: Factory, reactor: Any) -> IListeningPort:
+    """
+    Listen for local connections.
+
+    @raise CannotReach: If that is not possible.
+    """
+    try:
+        if not local.path:
+            return cast(
+                IListeningPort,
+                reactor.listenTCP(local.port, factory, interface=local.host),
+            )
+        removeStale(local.path)
+        # Nobody else can connect, not even before its mode is set.
+        before = os.umask(0o177)
+        try:
+            return cast(
+                IListeningPort, reactor.listenUNIX(local.path, factory, mode=0o600)
+            )
+        finally:
+            os.umask(before)
+    except CannotListenError as error:
+        problem = error.socketError
+        why = problem.strerror if isinstance(problem, OSError) else None
+        raise CannotReach(
+            f"cannot listen on {whereOf(local)}: {why or problem}"
+        ) from None
+
+
+def removeStale(path: str) -> None:
+    """
+    Remove a socket that nobody listens on any more, and nothing else.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            probe.connect(path)
+    except ConnectionRefusedError:
+        Path(path).unlink()
+    except OSError:
+        pass  # Listening will say what is wrong.
+
+
+def whereOf(local: Local, port: IListeningPort | None = None) -> str:
+    """
+    Where it listens, for people.
+    """
+    if local.path:
+        return f"{_PATH}{local.path}"
+    address = IPv4Address if ip_address(local.host).version == 4 else IPv6Address
+    real = local.port if port is None else cast(Any, port.getHost()).port
+    return written(address("TCP", local.host, real))
+
+
+class Forwarder(Factory):
+    """
+    Leads each connection that it gets to a session of its own.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        target: Target,
+        linger: float,
+        clock: IReactorTime,
+        tell: Callable[[str], None],
+    ) -> None:
+        """
+        @param linger: As L{Relay} takes it.
+        @param tell: Called with what people should know, a line each.
+        """
+        self._target = target
+        self._linger = linger
+        self._clock = clock
+        self._tell = tell
+        self._relays: dict[Relay, Deferred[None]] = {}
+        self._lastEnd: float | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """
+        Somebody connects.
+        """
+        relay = Relay(self._clock, self._linger, lambda: self._begin(relay, addr))
+        return relay.local
+
+    def stop(self) -> Deferred[object]:
+        """
+        Reset the local connections, and end their sessions in good order.
+
+        @return: Fires when all is over.
+        """
+        relays = list(self._relays)
+        over = DeferredList([relay.whenLeft() for relay in relays])
+        for relay in relays:
+            relay.local.transport.abortConnection()
+            relay.leave()
+        return cast("Deferred[object]", over)
+
+    def _begin(self, relay: Relay, address: IAddress | None) -> None:
+        """
+        A local connection is there: lead it to the service.
+        """
+        _quicken(relay.local.transport)
+        name = _nameOf(address)
+        leading = Deferred.fromCoroutine(self._lead(relay, name))
+        self._relays[relay] = leading
+
+        def over(_: object) -> None:
+            del self._relays[relay]
+            leading.cancel()
+            if relay.problem is not None:
+                self._tell(f"{name}: {relay.problem}")
+
+        relay.finished.addCallback(over)
+
+    async def _lead(self, relay: Relay, name: str) -> None:
+        """
+        Open a session for a local connection, or reset it.
+        """
+        watching = LoopingCall(_endIfGone, relay.local.transport)
+        watching.clock = self._clock
+        watching.start(1.0, now=False)
+        try:
+            await self._roomBehindOurs()
+            if relay.localReason is None:
+                await self._open(relay)
+        except CancelledError:
+            pass  # The local connection is gone.
+        except ClientError as error:
+            self._tell(f"{name} turned away: {error}")
+            relay.local.transport.abortConnection()
+        except Exception as error:
+            self._tell(f"{name} turned away: {type(error).__name__}: {error}")
+            relay.local.transport.abortConnection()
+        else:
+            relay.whenLeft().addCallback(self._left)
+        finally:
+            watching.stop()
+
+    def _open(self, relay: Relay) -> Deferred[Stream]:
+        """
+        Open a session. If one of ours has just ended and there is no other,
+        what the service is busy with is cleaning up.
+        """
+        wait = self._target.wait or 0
+        if self._lastEnd is not None and not any(each.isOpen for each in self._relays):
+            wait = max(wait, self._lastEnd + SETTLING - self._clock.seconds())
+        return Deferred.fromCoroutine(
+            streamTo(evolve(self._target, wait=wait), relay.service, self._clock)
+        )
+
+    async def _roomBehindOurs(self) -> None:
+        """
+        Wait for those of our sessions whose local side has said that it is at
+        its end: the next program should not be turned away because of them.
+        """
+        ending = [
+            each.whenLeft()
+            for each in self._relays
+            if each.isOpen and (each.inputEnded or each.localReason is not None)
+        ]
+        # One that hears more than this is still in session; the service will say so.
+        patience = min(self._linger, LINGER) + CLOSE_PATIENCE
+        await DeferredList(ending, consumeErrors=True).addTimeout(patience, self._clock)
+
+    def _left(self, _: object) -> None:
+        """
+        One of our sessions has ended.
+        """
+        self._lastEnd = self._clock.seconds()
+
+
+def _quicken(transport: Transport) -> None:
+    """
+    Send small writes at once. There is no limit on how long the local program
+    may leave sent data alone, as the service's side has it
+    (L{tcpsvc.sockets.tune}): it is no sign of death on one machine, but perhaps
+    somebody who reads a page.
+    """
+    if ITCPTransport.providedBy(transport) and not IUNIXTransport.providedBy(transport):
+        tcp = cast(ITCPTransport, transport)
+        tcp.setTcpNoDelay(True)
+        tcp.setTcpKeepAlive(True)
+
+
+def _endIfGone(transport: Transport) -> None:
+    """
+    End a connection that waits, and from which nothing is read, if its program
+    has gone without a word.
+    """
+    if not ISystemHandle.providedBy(transport):
+        return
+    handle = cast(socket.socket, cast(ISystemHandle, transport).getHandle())
+    try:
+        isThere = handle.recv(1, socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        isThere = True
+    except OSError:
+        isThere = False
+    if not isThere:
+        transport.abortConnection()
+
+
+def _nameOf(address: IAddress | None) -> str:
+    """
+    Whom people are told of.
+    """
+    return written(address)

@@ -1,0 +1,65 @@
+# -*- test-case-name: tests.test_escapes -*-
+
+"""
+Octets as people write them on a command line.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile(
+    r"\\(?:(?P<octal>[0-7]{1,3})|x(?P<hex>[0-9A-Fa-f]{2})"
+    r"|(?:u(?P<u>[0-9A-Fa-f]{4})|U(?P<U>[0-9A-Fa-f]{8}))"
+    r"|(?P<one>[abfnrtv\\'\"])|(?P<bad>.?))",
+    re.DOTALL,
+)
+
+_ONE = {
+    "a": b"\a",
+    "b": b"\b",
+    "f": b"\f",
+    "n": b"\n",
+    "r": b"\r",
+    "t": b"\t",
+    "v": b"\v",
+    "\\": b"\\",
+    "'": b"'",
+    '"': b'"',
+}
+
+
+def octetsOf(text: str) -> bytes:
+    r"""
+    Resolve Python's escapes. C{\xNN} and C{\NNN} are octets, as in a literal of
+    bytes; every other character is its UTF-8, as is C{\uNNNN}. An argument of the
+    command line that is not UTF-8 stays as it is.
+
+    @raise ValueError: If there is an escape that Python does not have.
+    """
+    octets = bytearray()
+    end = 0
+    for match in _ESCAPE.finditer(text):
+        octets += text[end : match.start()].encode("utf-8", "surrogateescape")
+        octets += _octets(match)
+        end = match.end()
+    return bytes(octets + text[end:].encode("utf-8", "surrogateescape"))
+
+
+def _octets(match: re.Match[str]) -> bytes:
+    """
+    What an escape stands for.
+    """
+    written = match.group()
+    if match["one"]:
+        return _ONE[match["one"]]
+    if match["octal"] or match["hex"]:
+        value = int(match["octal"] or match["hex"], 8 if match["octal"] else 16)
+        if value < 256:
+            return bytes([value])
+    elif match["u"] or match["U"]:
+        try:
+            return chr(int(match["u"] or match["U"], 16)).encode()
+        except ValueError:
+            pass  # A surrogate, or past Unicode's end.
+    raise ValueError(f"{written!a} is no escape; a backslash itself is written \\\\")

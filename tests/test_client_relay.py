@@ -1,0 +1,298 @@
+"""
+Tests for L{tcpsvc.client.relay}.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tcpsvc.client import CannotReach, Relay
+from tests.support import ProducerTransport
+
+
+class LocalTransport(ProducerTransport):
+    """
+    A local transport that can close its half.
+
+    @ivar halfClosed: Whether it has.
+    """
+
+    halfClosed = False
+
+    def loseWriteConnection(self) -> None:
+        """Close our half."""
+        self.halfClosed = True
+
+
+class RelayTests(SynchronousTestCase):
+    """
+    Tests for L{Relay}, between two transports in memory.
+    """
+
+    def setUp(self) -> None:
+        """
+        Join the two.
+        """
+        self.prepare()
+        self.relay.local.makeConnection(self.local)
+        self.relay.service.makeConnection(self.service)
+
+    def prepare(self, linger: float = 1.0, local: Any = None) -> None:
+        """
+        Set up a relay whose sides are not connected yet.
+        """
+        self.clock = Clock()
+        self.relay = Relay(self.clock, linger)
+        self.local: Any = local or LocalTransport()
+        self.service: Any = ProducerTransport()
+
+    def lose(self, problem: Exception | None = None) -> None:
+        """
+        The service's connection is gone.
+        """
+        self.relay.service.connectionLost(Failure(problem or ConnectionDone()))
+
+    def loseLocal(self) -> None:
+        """
+        The local connection is gone.
+        """
+        self.relay.local.connectionLost(Failure(ConnectionDone()))
+
+    def test_octets(self) -> None:
+        """
+        Octets pass as they are, both ways.
+        """
+        every = bytes(range(256))
+        self.relay.local.dataReceived(every)
+        self.relay.service.dataReceived(every[::-1])
+        self.assertEqual(every, self.service.value())
+        self.assertEqual(every[::-1], self.local.value())
+
+    def test_notBefore(self) -> None:
+        """
+        The local side is not read before the service is there.
+        """
+        self.prepare()
+        self.relay.local.makeConnection(self.local)
+        self.assertEqual("paused", self.local.producerState)
+        self.assertFalse(self.relay.isOpen)
+        self.relay.service.makeConnection(self.service)
+        self.assertEqual("producing", self.local.producerState)
+        self.assertTrue(self.relay.isOpen)
+
+    def test_pace(self) -> None:
+        """
+        Neither side is read faster than the other takes it.
+        """
+        for source, sink in ((self.local, self.service), (self.service, self.local)):
+            other = sink.producerState
+            sink.producer.pauseProducing()
+            self.assertEqual("paused", source.producerState)
+            self.assertEqual(other, sink.producerState)
+            sink.producer.resumeProducing()
+            self.assertEqual("producing", source.producerState)
+
+    def test_linger(self) -> None:
+        """
+        After the local half is closed, the service is copied until it was
+        silent for so long; then its connection is closed in good order.
+        """
+        self.relay.local.readConnectionLost()
+        for _ in range(5):
+            self.clock.advance(0.9)
+            self.relay.service.dataReceived(b"a")
+        self.assertFalse(self.service.disconnecting)
+        self.assertEqual(b"aaaaa", self.local.value())
+        self.clock.advance(1.1)
+        self.assertTrue(self.service.disconnecting)
+        self.assertFalse(self.service.aborted)
+        self.assertIsNone(self.service.producer)
+        # What it says until it answers the close is delivered too.
+        self.relay.service.dataReceived(b"b")
+        self.assertEqual(b"aaaaab", self.local.value())
+        self.lose()
+        self.assertTrue(self.local.disconnecting)
+        self.assertFalse(self.local.aborted)
+        self.assertNoResult(self.relay.finished)
+        self.loseLocal()
+        self.successResultOf(self.relay.finished)
+        self.assertIsNone(self.relay.problem)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_noLinger(self) -> None:
+        """
+        With 0 seconds it is closed at once.
+        """
+        self.prepare(0)
+        self.relay.local.makeConnection(self.local)
+        self.relay.service.makeConnection(self.service)
+        self.relay.local.readConnectionLost()
+        self.assertTrue(self.service.disconnecting)
+
+    def test_endlessLinger(self) -> None:
+        """
+        With infinite seconds only the service ends it.
+        """
+        self.prepare(math.inf)
+        self.relay.local.makeConnection(self.local)
+        self.relay.service.makeConnection(self.service)
+        self.relay.local.readConnectionLost()
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.assertFalse(self.service.disconnecting)
+        self.lose()
+        self.assertTrue(self.local.disconnecting)
+
+    def test_notSilentButUnread(self) -> None:
+        """
+        A service that is not read, because the local side does not take what it
+        says, is not silent.
+        """
+        self.relay.local.readConnectionLost()
+        self.local.producer.pauseProducing()
+        self.clock.pump([1.0] * 100)
+        self.assertFalse(self.service.disconnecting)
+        self.local.producer.resumeProducing()
+        self.clock.pump([0.6] * 2)
+        self.assertTrue(self.service.disconnecting)
+
+    def test_silenceAfterTheLastWord(self) -> None:
+        """
+        The silence is counted from when the service has taken what was said.
+        """
+        self.service.producer.pauseProducing()
+        self.relay.local.readConnectionLost()
+        self.clock.advance(100)
+        self.assertFalse(self.service.disconnecting)
+        self.service.producer.resumeProducing()
+        self.assertEqual("paused", self.local.producerState)
+        self.clock.advance(0.9)
+        self.assertFalse(self.service.disconnecting)
+        self.clock.advance(0.2)
+        self.assertTrue(self.service.disconnecting)
+
+    def test_serviceCloses(self) -> None:
+        """
+        When the service closes, the local side is closed when all is delivered:
+        our half first, and the rest when it has closed too, or after 2 s.
+        """
+        self.local.producer.pauseProducing()
+        self.lose()
+        self.assertFalse(self.local.halfClosed)
+        producer = self.local.producer
+        producer.resumeProducing()
+        self.assertTrue(self.local.halfClosed)
+        self.assertIsNone(self.local.producer)
+        self.relay.local.writeConnectionLost()
+        self.relay.local.dataReceived(b"too late")
+        self.assertEqual(b"", self.service.value())
+        self.clock.advance(1.9)
+        self.assertFalse(self.local.disconnecting)
+        self.clock.advance(0.2)
+        self.assertTrue(self.local.disconnecting)
+        self.assertFalse(self.local.aborted)
+
+    def test_serviceClosesAndLocalAnswers(self) -> None:
+        """
+        The local side that closes too is closed at once.
+        """
+        self.local.pauseProducing()
+        self.lose()
+        self.assertEqual("producing", self.local.producerState)
+        self.relay.local.writeConnectionLost()
+        self.relay.local.readConnectionLost()
+        self.assertTrue(self.local.disconnecting)
+        self.loseLocal()
+        self.successResultOf(self.relay.finished)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_withoutHalves(self) -> None:
+        """
+        A local side that has no halves is closed as a whole.
+        """
+        self.prepare(local=ProducerTransport())
+        self.relay.local.makeConnection(self.local)
+        self.relay.service.makeConnection(self.service)
+        self.lose()
+        self.assertTrue(self.local.disconnecting)
+
+    def test_serviceLost(self) -> None:
+        """
+        When the service is lost, the local side is cut, and it is known why.
+        """
+        problem = CannotReach("lost")
+        self.lose(problem)
+        self.assertTrue(self.local.aborted)
+        self.assertIs(problem, self.relay.problem)
+        self.loseLocal()
+        self.successResultOf(self.relay.finished)
+
+    def test_lostWhileLeaving(self) -> None:
+        """
+        When we were closing, it does not matter how the service ends.
+        """
+        self.relay.leave()
+        self.lose(ConnectionLost())
+        self.assertFalse(self.local.aborted)
+        self.assertIsNone(self.relay.problem)
+
+    def test_localGone(self) -> None:
+        """
+        When the local side is gone, the service's connection is closed in good
+        order without delay; what it still says is read and discarded, so that
+        its answer to the close is not held up.
+        """
+        self.local.producer.pauseProducing()
+        self.loseLocal()
+        self.assertTrue(self.service.disconnecting)
+        self.assertFalse(self.service.aborted)
+        self.assertEqual("producing", self.service.producerState)
+        self.relay.service.dataReceived(b"a")
+        self.assertEqual(b"", self.local.value())
+        self.assertNoResult(self.relay.finished)
+        left = self.relay.whenLeft()
+        self.lose()
+        self.successResultOf(self.relay.finished)
+        self.successResultOf(left)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_unansweredClose(self) -> None:
+        """
+        A service that does not answer the close is cut off after 2 s.
+        """
+        self.loseLocal()
+        self.clock.advance(1.9)
+        self.assertFalse(self.service.aborted)
+        self.clock.advance(0.2)
+        self.assertTrue(self.service.aborted)
+
+    def test_localGoneBefore(self) -> None:
+        """
+        A local side that is gone before the service is there is the end; if the
+        service comes nevertheless, it is closed.
+        """
+        self.prepare()
+        self.relay.local.makeConnection(self.local)
+        self.loseLocal()
+        self.successResultOf(self.relay.finished)
+        self.relay.service.makeConnection(self.service)
+        self.assertTrue(self.service.disconnecting)
+        self.lose()
+
+    def test_endsTwice(self) -> None:
+        """
+        The local half is closed once, however often it is said.
+        """
+        self.relay.local.readConnectionLost()
+        self.clock.advance(0.6)
+        self.relay.local.readConnectionLost()
+        self.assertEqual(1, len(self.clock.getDelayedCalls()))
+        self.clock.advance(0.6)
+        self.assertTrue(self.service.disconnecting)
+        self.relay.leave()
+        self.assertEqual(1, len(self.clock.getDelayedCalls()))
