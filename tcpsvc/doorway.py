@@ -348,9 +348,18 @@ class Doorway(Protocol):
                     "duration_s": round(max(0.0, duration), 6),
                 },
             )
-            self._journal.commit()
+            committed = self._journal.commit()
         except AuditUnavailable as error:
-            self._journal.log.error("{error}", error=str(error))
+            self._notRecorded(Failure(error))
+        else:
+            if committed is not None:
+                committed.addErrback(self._notRecorded)
+
+    def _notRecorded(self, failure: Failure) -> None:
+        """
+        The session's end could not be recorded yet.
+        """
+        self._journal.log.error("{error}", error=failure.getErrorMessage())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """

@@ -363,7 +363,15 @@ class ExclusiveService(Service):
                 "certificate": fingerprintOf(self._settings.material.certificate),
             },
         )
-        self._journal.commit()
+        committed = self._journal.commit()
+        if committed is not None:
+            committed.addErrback(self._notRecorded)
+
+    def _notRecorded(self, failure: Failure) -> None:
+        """
+        The service's end could not be recorded.
+        """
+        self._journal.log.error("{error}", error=failure.getErrorMessage())
 
     def stopService(self) -> Deferred[None]:
         """
@@ -393,8 +401,8 @@ class ExclusiveService(Service):
         self._flood.tellAll()
         try:
             self._tell(SERVICE_STOPPED)
-        except AuditUnavailable as error:
-            self._journal.log.error("{error}", error=str(error))
+        except AuditUnavailable:
+            self._notRecorded(Failure())
         self._trail.close()
 
 

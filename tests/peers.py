@@ -38,6 +38,7 @@ from tcpsvc.admission import Admission
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
 from tcpsvc.commands import Command
 from tcpsvc.doorway import DoorwayFactory
+from tcpsvc.flood import Flood
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import IBackend, ISession, ISessionJournal, ISlot
 from tcpsvc.pending import PendingLimit
@@ -576,11 +577,13 @@ class House:
             controlCommands(facts), facts.controlGreeting, "control"
         )
         self.closing = Closing(self.clock)
+        self.flood = Flood(self.journal)
         self.admission = Admission(
             slot=self.slot,
             backend=thing or answering,
             control=control,
             journal=self.journal,
+            flood=self.flood,
             closing=self.closing,
             clock=self.clock,
             idleTimeout=idleTimeout,
@@ -590,7 +593,7 @@ class House:
         self.secure = PendingLimit(
             DoorwayFactory(self.admission, plaintext=False),
             tls or _serverTLS(),
-            self.journal,
+            self.flood,
             self.closing,
             self.clock,
             limit,

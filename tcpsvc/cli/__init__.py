@@ -36,6 +36,7 @@ SUBCOMMANDS = {
         "tcpsvc.cli.keys:keysGroup",
         "Make, sign, list, renew, revoke and check keys and certificates.",
     ),
+    "audit": ("tcpsvc.cli.audit:auditGroup", "Verify and read an audit trail."),
 }
 """
 Where each sub-command is, and its help in one line.
