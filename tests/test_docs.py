@@ -5,13 +5,13 @@ Tests for the documentation: what it shows is what happens.
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from socket import socket
 from textwrap import dedent
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PACKAGE = Path(tcpsvc.__file__).resolve().parent
 
-PATIENCE = 30.0
+PATIENCE = 20.0
 """
 Seconds that a test waits for what ought to be there at once.
 """
@@ -319,15 +319,15 @@ class Tutorial:
                     continue
                 shown = self._expected.output(line)
                 try:
-                    program.expect(self._expected.pattern(shown) + "\r\n")
-                except (pexpect.TIMEOUT, pexpect.EOF) as error:
-                    raise AssertionError(f"{block.place}: no {line!r}: {error}") from None
+                    program.expect(self._expected.pattern(shown) + "\r+\n")
+                except (pexpect.TIMEOUT, pexpect.EOF):
+                    raise AssertionError(
+                        f"{block.place}: no {shown!r} in {program.before!r}"
+                    ) from None
                 self._expected.bind(shown, program.match)
             else:
                 program.sendline(line)
-        if lines and (lines[-1] == "^C" or lines[-1].startswith(("221 ", "421 "))):
-            program.expect(pexpect.EOF)
-        elif isService and "^C" in lines:
+        if "^C" in lines or lines[-1].startswith(("221 ", "421 ")):
             program.expect(pexpect.EOF)
 
 
@@ -335,7 +335,7 @@ def _end(program: Any) -> None:
     """
     End a program that a tutorial has left behind.
     """
-    with suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError):
         program.kill(signal.SIGTERM)
     program.close(force=True)
 
