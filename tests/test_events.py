@@ -296,6 +296,7 @@ class ReferenceTests(SynchronousTestCase):
             more = {
                 "shown": f" ({shown['subject']})" if isinstance(shown, dict) else "",
                 "because": f" (held by {example.get('holder')})",
+                "kind": "session",
             }
             self.assertEqual(
                 formatEvent({**example, **more, "log_format": event.format}),
