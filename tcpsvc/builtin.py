@@ -189,6 +189,15 @@ def _line(one: Command, width: int) -> str:
     return f"{one.usage:<{width}}  {one.summary}".rstrip()
 
 
+def builtInVerbs() -> Commands:
+    """
+    @return: A table with the built-in commands, to see whether others fit in;
+        they cannot be called.
+    """
+    kinds = (Help, Conversation, Inquiry, Farewell)
+    return Commands(one for kind in kinds for one in commandsOf(vars(kind).values()))
+
+
 def serviceCommands(facts: ServiceFacts) -> Commands:
     """
     The commands of a session, to which others may be added.

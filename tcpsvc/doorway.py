@@ -29,7 +29,7 @@ from tcpsvc.events import SESSION_CLOSED, SESSION_OPENED, SessionJournal
 from tcpsvc.identity import ANONYMOUS, Client, Identity
 from tcpsvc.interfaces import AuditUnavailable, Claim, IBackend, ISession, SlotHeld
 from tcpsvc.limits import TimeLimits
-from tcpsvc.sockets import Transport, tune, written
+from tcpsvc.sockets import Pulse, Transport, tune, written
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, describe, identityOfPeer
 from tcpsvc.wire import Reply
 
@@ -102,6 +102,7 @@ class Doorway(Protocol):
         self._state = _State.ARRIVING
         self._mayBeTold = False
         self._early = bytearray()
+        self._pulse = Pulse(admission.clock, self)
         self._claim: Claim | None = None
         self._lost = False
 
@@ -260,7 +261,9 @@ class Doorway(Protocol):
         """
         if self._state is not _State.CLAIMING:
             return
-        self._journal.say(SESSION_OPENED, record)
+        kind = "control session" if "control" in record else "session"
+        self._journal.say(SESSION_OPENED, record, kind=kind)
+        self._pulse.start()
         admission = self._admission
         self._limits = TimeLimits(
             admission.clock,
@@ -333,6 +336,7 @@ class Doorway(Protocol):
         """
         self._state = _State.LEAVING
         self.__dict__.pop("dataReceived", None)
+        self._pulse.stop()
         if self._limits is not None:
             self._limits.stop()
         self._stopped = session.stop()

@@ -216,6 +216,8 @@ class ExclusiveService(Service):
         self._opened = True
         for how in self._listeners:
             self._journal.log.info("listening on {how}", how=how)
+        if settings.material.crl is None:
+            self._journal.log.warn("there is no revocation list: nobody is revoked")
 
     def _tellOfCrash(self, ending: Ending) -> None:
         """

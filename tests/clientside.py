@@ -33,13 +33,22 @@ from zope.interface import implementer
 
 import tcpsvc
 from tcpsvc.client import Session, connect
+from tcpsvc.commands import command
 from tcpsvc.keyfiles import KeyDirectory
 from tcpsvc.service import StartError
 from tcpsvc.tap import Options, makeService
 from tcpsvc.tls import ServerTLS, loadServerMaterial
+from tcpsvc.wire import Reply, Request
 from tests.certificates import writeKeys
 
 _T = TypeVar("_T")
+
+
+@command("LOGOUT")
+def logout(_request: Request) -> Reply:
+    """ends the session, and does not say so"""
+    return Reply(200, "logged out", closes=True)
+
 
 PORTS = range(15100, 16000)
 """

@@ -125,6 +125,10 @@ class SocketOptions:
         """Set an option."""
         self.set[level, option] = value
 
+    def fileno(self) -> int:
+        """There is no descriptor."""
+        return -1
+
 
 @implementer(ITCPTransport, ISystemHandle, IPushProducer)
 class Socket:

@@ -18,12 +18,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tcpsvc import doorway
+from tcpsvc import doorway, sockets
 from tcpsvc.commands import command, commandsOf
 from tcpsvc.doorway import CLEANUP_PATIENCE, Doorway
 from tcpsvc.identity import Client, identityFrom
 from tcpsvc.interfaces import AuditUnavailable, Claim, ISlot, SlotHeld
 from tcpsvc.pending import Knock
+from tcpsvc.sockets import PULSE_PERIOD
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, ServerTLS, describe
 from tcpsvc.wire import Request
 from tests.certificates import authority, otherAuthority
@@ -945,6 +946,23 @@ class LimitTests(SynchronousTestCase):
         alice = house.visit()
         house.advance(10_000_000)
         self.assertEqual("", alice.ending)
+
+    def test_vanished(self) -> None:
+        """
+        A client that is gone is noticed within five seconds, even while neither
+        end reads or writes: behind a command that never answers, with more
+        requests waiting than are read.
+        """
+        house = House(commands=commandsOf(_Slow()))
+        alice = house.visit()
+        alice.send(b"SLOW\r\n" + b"NOOP\r\n" * 20000)
+        failed: list[object] = []
+        self.patch(sockets, "hasFailed", lambda transport: bool(failed))
+        house.advance(PULSE_PERIOD)
+        self.assertIsNotNone(house.slot.current)
+        failed.append(True)
+        house.advance(PULSE_PERIOD)
+        self.assertIsNone(house.slot.current)
         self.assertEqual([], house.clock.getDelayedCalls())
 
     def test_answeringIsNotIdle(self) -> None:

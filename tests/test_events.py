@@ -304,7 +304,10 @@ class ReferenceTests(SynchronousTestCase):
             if "holder" in example:
                 more = f" (held by {example['holder']})"
             self.assertEqual(
-                formatEvent({**example, "more": more, "log_format": event.format}),
+                formatEvent(
+                    {**example, "more": more, "kind": "session"}
+                    | {"log_format": event.format}
+                ),
                 section.line,
             )
 

@@ -296,6 +296,7 @@ class StartTests(ServiceTestCase):
                 "listening on 0.0.0.0:4433, mutual TLS 1.2 or later",
                 "listening on unix:/run/tcpsvc, mutual TLS 1.2 or later",
                 "listening on unix:/run/plain, plaintext, anonymous",
+                "there is no revocation list: nobody is revoked",
             ],
             self.lines.texts(),
         )
@@ -490,7 +491,9 @@ class CannotStartTests(ServiceTestCase):
         """
         fruit = tuple(commandsOf(_Fruit()))
         self.assertCannotStart(
-            "there are two commands for the verb FRUIT", commands=fruit + fruit
+            "two commands for the verb FRUIT: "
+            "tests.test_service._Fruit.fruit and tests.test_service._Fruit.fruit",
+            commands=fruit + fruit,
         )
         self.assertTrailFree()
 
