@@ -127,7 +127,8 @@ class Inquiry:
             "certificate_expires": toSeconds(expires.timestamp()) if expires else "",
             "audit_records": trail.records,
             "audit_head": trail.head,
-            "audit_state": trail.blocked or "open",
+            "audit_state": trail.blocked
+            or f"open{trail.lastBlocked and f', was blocked {trail.lastBlocked}'}",
         }
         return Reply(211, "\n".join(f"{name}: {values[name]}" for name in values))
 

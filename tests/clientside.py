@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from attrs import define
 from OpenSSL import SSL
@@ -233,7 +233,7 @@ class LiveTestCase(TestCase):
                     *self.options,
                 ]
             )
-            service = IService(makeService(options, reactor))
+            service = IService(makeService(options, cast(Any, reactor)))
             try:
                 service.privilegedStartService()
             except StartError:

@@ -56,6 +56,7 @@ class MemoryTrail:
     broken: str = ""
     blocked: str = ""
     pending: list[Deferred[None]] | None = None
+    lastBlocked: str = ""
     head: str = "0" * 64
 
     @property

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -31,6 +32,7 @@ from tests.certificates import writeKeys
 from tests.support import (
     EPOCH,
     Beside,
+    LogLines,
     atOnce,
     auditKey,
     clockAtEpoch,
@@ -254,7 +256,7 @@ class RecordTests(TrailTestCase):
                 trail.commit()
                 total += 1
             self.forced.clear()
-            self.assertLessEqual(len(self.clock.getDelayedCalls()), 2)
+            self.assertLessEqual(len(self.clock.getDelayedCalls()), 3)
             self.clock.advance(1)
             self.assertEqual(["audit.jsonl"], self.forced)
             trail.append(self.clock.seconds(), "e", {})
@@ -895,6 +897,53 @@ class BlockedTests(TrailTestCase):
         ]
         numbers = [r["number"] for r in self.records() if r["event"] != "checkpoint"]
         self.assertEqual(sorted(acknowledged + kept), sorted(numbers))
+
+
+class RemovedTests(TrailTestCase):
+    """
+    A trail whose file is taken away while it is written.
+    """
+
+    def test_removed(self) -> None:
+        """
+        It is noticed within a second, and a new file begins, which continues the
+        chain.
+        """
+        lines = LogLines()
+        self.patch(Trail, "_log", Logger(namespace="tcpsvc", observer=lines))
+        self.trail = self.open()
+        write(self.trail, "lost")
+        head = self.trail.head
+        self.path.unlink()
+        self.clock.advance(1)
+        self.assertEqual("", self.trail.blocked)
+        self.assertIn(f'"prev":"{head}"', self.path.read_text())
+        write(self.trail, "next")
+        self.assertIn('"event":"next"', self.path.read_text())
+        self.assertIn("was removed", lines.texts()[0])
+
+    def test_replaced(self) -> None:
+        """
+        Where an editor has put a copy in the file's place nothing is recorded
+        until that has gone.
+        """
+        self.trail = self.open()
+        write(self.trail, "lost")
+        copy = self.path.with_name("copy")
+        copy.write_bytes(self.path.read_bytes())
+        copy.rename(self.path)
+        self.clock.advance(1)
+        self.assertIn("replaced", self.trail.blocked)
+        self.assertRaises(AuditUnavailable, write, self.trail)
+        for _ in range(3):
+            self.clock.advance(1)
+        self.assertIn("replaced", self.trail.blocked)
+        self.path.rename(copy)
+        self.clock.advance(1)
+        self.assertEqual("", self.trail.blocked)
+        self.assertEqual(
+            "from 2027-01-15T08:00:01Z to 2027-01-15T08:00:05Z", self.trail.lastBlocked
+        )
 
 
 class RotationTests(TrailTestCase):

@@ -887,7 +887,9 @@ class AuditTests(ServiceTestCase):
         self.reactor.advance(1)
         bob = self.visit("bob")
         bob.send(b"STATUS\r\n")
-        self.assertIn("211 audit_state: open", bob.lines)
+        self.assertRegex(
+            bob.lines[-1], "211 audit_state: open, was blocked from .* to "
+        )
         events = [
             (record["event"], record.get("reason"), record.get("count"))
             for record in self.verified()

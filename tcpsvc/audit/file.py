@@ -117,6 +117,12 @@ class TrailFile:
             _syncDirectory(self._directory)
             self._named = True
 
+    def isNowhere(self) -> bool:
+        """
+        Whether the file has no name any more: it ends when it is closed.
+        """
+        return os.fstat(self._descriptor).st_nlink == 0
+
     def isAt(self, path: Path) -> bool:
         """
         Whether this file is the one that lies at C{path} now.

@@ -26,7 +26,7 @@ from tcpsvc.audit.disk import Disk
 from tcpsvc.audit.file import TrailError, TrailFile
 from tcpsvc.audit.recovery import Ending, recover
 from tcpsvc.interfaces import AuditUnavailable, ITrail
-from tcpsvc.times import toCompact
+from tcpsvc.times import toCompact, toSeconds
 
 SYNC_POLICIES = ("always", "everysec", "no")
 """
@@ -105,9 +105,11 @@ class Trail:
     records gather. So a power cut leaves no gap between the two.
 
     @ivar blocked: Why nothing can be recorded now; empty if it can.
+    @ivar lastBlocked: From when to when that was so the last time; empty if never.
     """
 
     blocked = ""
+    lastBlocked = ""
     _log = Logger(namespace="tcpsvc")
 
     def __init__(
@@ -145,6 +147,7 @@ class Trail:
         self._turning: Callable[[], None] | None = None
         self._held: list[Deferred[None]] = []
         self._closed = False
+        self._blockedSince = 0.0
 
     @property
     def records(self) -> int:
@@ -254,16 +257,24 @@ class Trail:
             self._file.append(self._gathered)
         except OSError as error:
             if not self.blocked:
-                self.blocked = f"{self._path}: cannot be written: {error.strerror}"
-                self._log.critical("{why}; nobody is admitted", why=self.blocked)
+                self._block(f"cannot be written: {error.strerror}")
             raise AuditUnavailable(self.blocked) from None
         self._gathered = bytearray()
         self._taken = []
         self._written = (self._chain.records, self._chain.head, self._unsigned)
+        self._later(SYNC_PERIOD, self._look)
         if self._sync != "no":
             self._later(SYNC_PERIOD, self._force)
         if self._unsigned:
             self._later(SECONDS_BETWEEN, self._signInTime)
+
+    def _block(self, why: str) -> None:
+        """
+        Nothing can be recorded from now on.
+        """
+        self._blockedSince = self._clock.seconds()
+        self.blocked = f"{self._path}: {why}"
+        self._log.critical("{why}; nobody is admitted", why=self.blocked)
 
     def _rollBack(self) -> None:
         """
@@ -293,6 +304,9 @@ class Trail:
         """
         if not self.blocked or self._turning is not None:
             return
+        if self._file.isNowhere():
+            self._later(RETRY_PERIOD, self.reopen)
+            return
         self._rollBack()
         for one in self._kept:
             self._link(*one)
@@ -304,6 +318,8 @@ class Trail:
             self._later(RETRY_PERIOD, self._retry)
             return
         self._kept.clear()
+        since, until = toSeconds(self._blockedSince), toSeconds(self._clock.seconds())
+        self.lastBlocked = f"from {since} to {until}"
         self.blocked = ""
         self._log.info("{path}: can be written again", path=str(self._path))
         if self._forgotten:
@@ -339,6 +355,15 @@ class Trail:
         Force to the disk what nobody waits for.
         """
         self._disk.force(self._file)
+
+    def _look(self) -> None:
+        """
+        See that the file still has a name: what is written to one that was
+        removed, or replaced by an editor's copy, is lost when it is closed.
+        """
+        if not self.blocked and self._file.isNowhere():
+            self._block("was removed, or replaced by another file")
+            self.reopen()
 
     def _signInTime(self) -> None:
         """
