@@ -16,7 +16,7 @@ run: $(VENV)/.run
 	@test -e $(KEYS)/clients/$(CLIENT).pem \
 	    || $(BIN)/tcpsvc keys client --keys $(KEYS) $(CLIENT) > /dev/null
 	@echo; echo "To talk to it, paste this into another terminal:"
-	@echo; $(BIN)/tcpsvc keys show --line --keys $(KEYS) $(CLIENT); echo
+	@echo; $(BIN)/tcpsvc keys show --line --keys $(abspath $(KEYS)) $(CLIENT); echo
 	@exec $(BIN)/twistd -n --pidfile= tcpsvc --keys $(KEYS)
 
 test: $(VENV)/.test

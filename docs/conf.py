@@ -2,6 +2,12 @@
 How Sphinx builds the documentation.
 """
 
+import sys
+from pathlib import Path
+
+# Of the checkout that the pages belong to, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import tcpsvc
 
 project = "tcpsvc"

@@ -31,7 +31,11 @@ class Answering:
 
     What a command raises is for the log only; of it the client learns just
     that there was something.
+
+    @ivar over: Whether the session is over, so that late answers are given up.
     """
+
+    over = False
 
     def __init__(self, commands: Commands, log: Logger) -> None:
         self._commands = commands
@@ -51,7 +55,9 @@ class Answering:
         reply = self.answer(request)
         if not isinstance(reply, Deferred):
             return reply
+        over, self.over = self.over, True
         reply.cancel()
+        self.over = over
         return self._failed(
             Failure(TypeError("a pure command has to answer at once")), request
         )
@@ -65,13 +71,13 @@ class Answering:
         """
         command = self._commands.find(request.verb)
         if command is None:
-            verb = request.verb[:MAX_SHOWN_VERB]
+            verb = request.verb[:MAX_SHOWN_VERB] or "a line begins with its verb"
             return Reply(500, f"UNKNOWN-COMMAND {verb}: HELP lists the commands")
         if request.argument and not command.argument:
             return Reply(501, f"BAD-ARGUMENT {command.verb} takes no argument")
         try:
             answer = command.function(request)
-        except (Exception, SystemExit):  # argparse exits
+        except BaseException:  # argparse exits; and SIGINT is the reactor's
             return self._failed(Failure(), request)
         if isinstance(answer, str):
             return Reply(200, answer)
@@ -91,6 +97,9 @@ class Answering:
             return Reply(200, answer)
         if isinstance(answer, Reply):
             if answer.code in _CODES and isinstance(answer.text, str):
+                if answer.code == 421:
+                    # Nothing may follow it (RFC 5321, section 4.2.2).
+                    return answer._replace(closes=True)
                 return answer
             problem = f"a command returned {answer!r}: no code and text"
         else:
@@ -103,8 +112,9 @@ class Answering:
         """
         verb = request.verb
         if failure.check(BadArgument):
-            return Reply(501, f"BAD-ARGUMENT {' '.join(str(failure.value).split())}")
-        if failure.check(CancelledError):
+            why = " ".join(str(failure.value).split()) or "HELP says what it should be"
+            return Reply(501, f"BAD-ARGUMENT {why}")
+        if self.over and failure.check(CancelledError):
             self._log.warn("the command {verb} was given up", verb=verb)
         elif self._isSecret(verb):
             self._log.error(

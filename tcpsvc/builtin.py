@@ -127,7 +127,8 @@ class Inquiry:
             "certificate_expires": toSeconds(expires.timestamp()) if expires else "",
             "audit_records": trail.records,
             "audit_head": trail.head,
-            "audit_state": trail.blocked or "open",
+            "audit_state": trail.blocked
+            or f"open{trail.lastBlocked and f', was blocked {trail.lastBlocked}'}",
         }
         return Reply(211, "\n".join(f"{name}: {values[name]}" for name in values))
 
@@ -187,6 +188,15 @@ def _line(one: Command, width: int) -> str:
     @param width: How many characters its usage takes.
     """
     return f"{one.usage:<{width}}  {one.summary}".rstrip()
+
+
+def builtInVerbs() -> Commands:
+    """
+    @return: A table with the built-in commands, to see whether others fit in;
+        they cannot be called.
+    """
+    kinds = (Help, Conversation, Inquiry, Farewell)
+    return Commands(one for kind in kinds for one in commandsOf(vars(kind).values()))
 
 
 def serviceCommands(facts: ServiceFacts) -> Commands:

@@ -90,6 +90,13 @@ class Command:
     secretReply: bool = False
 
     @property
+    def origin(self) -> str:
+        """Where its function is, for people."""
+        function = self.function
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        return f"{function.__module__}.{name}"
+
+    @property
     def usage(self) -> str:
         """The verb with its argument, as HELP shows it."""
         return f"{self.verb} {self.argument}".rstrip()
@@ -121,6 +128,8 @@ def command(
     """
 
     def decorate(function: _F) -> _F:
+        if pure and inspect.iscoroutinefunction(function):
+            raise CommandsError(f"{verb}: what answers late is not pure")
         summary, _, rest = (inspect.getdoc(function) or "").partition("\n")
         made = Command(
             verb=_checkedVerb(verb),
@@ -145,6 +154,8 @@ def _checkedVerb(verb: str) -> str:
 
     @raise CommandsError: If no request could have it.
     """
+    if not isinstance(verb, str):
+        raise CommandsError('write @command("VERB")')
     if not verb or not verb.isascii() or not verb.isprintable() or " " in verb:
         raise CommandsError(f"{verb!r} is no verb: ASCII without spaces is wanted")
     return verb.upper()
@@ -200,7 +211,10 @@ class Commands:
         verbs = (command.verb, *command.aliases)
         for verb in verbs:
             if verb in self._byVerb:
-                raise CommandsError(f"there are two commands for the verb {verb}")
+                taken = self._byVerb[verb].origin
+                raise CommandsError(
+                    f"two commands for the verb {verb}: {taken} and {command.origin}"
+                )
         self._inOrder.append(command)
         self._byVerb.update(dict.fromkeys(verbs, command))
 
@@ -228,7 +242,7 @@ def namedCommands(name: str) -> list[Command]:
         raise CommandsError(f"{name}: MODULE:OBJECT is wanted")
     try:
         source: object = import_module(moduleName)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CommandsError(
             f"{name}: the module cannot be imported: {type(error).__name__}: "
             + " ".join(str(error).split())
@@ -238,7 +252,10 @@ def namedCommands(name: str) -> list[Command]:
             source = getattr(source, part)
         except AttributeError:
             raise CommandsError(f"{name}: the module has no {objectName}") from None
-    found = commandsOf(source)
+    try:
+        found = commandsOf(source)
+    except CommandsError as error:
+        raise CommandsError(f"{name}: {error}") from None
     if not found:
         raise CommandsError(f"{name}: there is no command; decorate one with @command")
     return found

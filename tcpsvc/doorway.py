@@ -29,7 +29,7 @@ from tcpsvc.events import SESSION_CLOSED, SESSION_OPENED, SessionJournal
 from tcpsvc.identity import ANONYMOUS, Client, Identity
 from tcpsvc.interfaces import AuditUnavailable, Claim, IBackend, ISession, SlotHeld
 from tcpsvc.limits import TimeLimits
-from tcpsvc.sockets import Transport, tune, written
+from tcpsvc.sockets import Pulse, Transport, tune, written
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, describe, identityOfPeer
 from tcpsvc.wire import Reply
 
@@ -102,6 +102,7 @@ class Doorway(Protocol):
         self._state = _State.ARRIVING
         self._mayBeTold = False
         self._early = bytearray()
+        self._pulse = Pulse(admission.clock, self)
         self._claim: Claim | None = None
         self._lost = False
 
@@ -260,7 +261,9 @@ class Doorway(Protocol):
         """
         if self._state is not _State.CLAIMING:
             return
-        self._journal.say(SESSION_OPENED, record)
+        kind = "control session" if "control" in record else "session"
+        self._journal.say(SESSION_OPENED, record, kind=kind)
+        self._pulse.start()
         admission = self._admission
         self._limits = TimeLimits(
             admission.clock,
@@ -337,6 +340,7 @@ class Doorway(Protocol):
         """
         self._state = _State.LEAVING
         self.__dict__.pop("dataReceived", None)
+        self._pulse.stop()
         if self._limits is not None:
             self._limits.stop()
         self._stopped = session.stop().addTimeout(
@@ -369,9 +373,18 @@ class Doorway(Protocol):
                     **session.outcome,
                 },
             )
-            self._journal.commit()
+            committed = self._journal.commit()
         except AuditUnavailable as error:
-            self._journal.log.error("{error}", error=str(error))
+            self._notRecorded(Failure(error))
+        else:
+            if committed is not None:
+                committed.addErrback(self._notRecorded)
+
+    def _notRecorded(self, failure: Failure) -> None:
+        """
+        The session's end could not be recorded yet.
+        """
+        self._journal.log.error("{error}", error=failure.getErrorMessage())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """

@@ -69,7 +69,7 @@ SESSION_OPENED = Event(
     "session.opened",
     ("session", "address", "identity", "tls", "control?"),
     LogLevel.info,
-    "session {session} of {identity[name]} from {address} has begun",
+    "{kind} {session} of {identity[name]} from {address} has begun",
 )
 REQUEST = Event(
     "request",
@@ -203,11 +203,11 @@ class SessionJournal:
         """
         self._journal.note(event, {"session": self.session, **record})
 
-    def say(self, event: Event, record: dict[str, object]) -> None:
+    def say(self, event: Event, record: dict[str, object], **forPeople: str) -> None:
         """
         @see: L{Journal.say}
         """
-        self._journal.say(event, {"session": self.session, **record})
+        self._journal.say(event, {"session": self.session, **record}, **forPeople)
 
     def request(self, n: int, fields: dict[str, object]) -> float:
         """

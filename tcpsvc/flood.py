@@ -7,6 +7,7 @@ What may happen by the thousand, told once a second.
 from __future__ import annotations
 
 from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall
 
 from tcpsvc.events import Event, Journal
 from tcpsvc.interfaces import AuditUnavailable
@@ -27,12 +28,14 @@ class _Counted:
     """
     What has happened since it was last told.
 
+    @ivar windowEnds: When it is told next.
     @ivar count: How often.
     @ivar record: What it was the last time.
     @ivar more: What the log's line had beside that.
     """
 
     event: Event
+    windowEnds: IDelayedCall
     count: int = 0
     record: dict[str, object] = field(factory=dict)
     more: str = ""
@@ -64,29 +67,41 @@ class Flood:
             key = (event.name, "")
         counted = self._counted.get(key)
         if counted is None:
-            self._counted[key] = _Counted(event)
-            self._journal.clock.callLater(WINDOW, self._windowEnded, key)
+            self._counted[key] = _Counted(event, self._begin(key))
             self._journal.tell(event, record, more=more)
             self._write()
         else:
             self._journal.counts[event.name] += 1
             counted.count += 1
             counted.record, counted.more = record, more
+            ends = counted.windowEnds
+            if ends.getTime() > self._journal.clock.seconds() + WINDOW:
+                # The clock was set back, and the reactor goes by the clock.
+                ends.reset(WINDOW)
 
     def tellAll(self) -> None:
         """
         Tell what has been counted so far, as the service is stopping.
         """
-        for counted in self._counted.values():
-            self._summarize(counted)
+        counted, self._counted = self._counted, {}
+        for one in counted.values():
+            one.windowEnds.cancel()
+            self._summarize(one)
+
+    def _begin(self, key: tuple[str, str]) -> IDelayedCall:
+        """
+        Count for a second.
+        """
+        return self._journal.clock.callLater(WINDOW, self._windowEnded, key)
 
     def _windowEnded(self, key: tuple[str, str]) -> None:
         """
         Tell what was counted in a second, and count on if that was anything.
         """
-        if self._counted[key].count:
-            self._summarize(self._counted[key])
-            self._journal.clock.callLater(WINDOW, self._windowEnded, key)
+        counted = self._counted[key]
+        if counted.count:
+            counted.windowEnds = self._begin(key)
+            self._summarize(counted)
         else:
             del self._counted[key]
 
@@ -97,7 +112,7 @@ class Flood:
         if not counted.count:
             return
         record = {**counted.record, "count": counted.count}
-        more = f"{counted.more} (and {counted.count} like it in a second)"
+        more = f"{counted.more} ({counted.count} of them within a second)"
         self._journal.say(counted.event, record, more=more)
         self._journal.note(counted.event, record)
         counted.count = 0

@@ -83,6 +83,7 @@ class ITrail(Interface):
     records = Attribute("How many records the trail has, as an L{int}.")
     head = Attribute("The SHA-256 of the last record's line, in hex.")
     blocked = Attribute("Why nothing can be recorded now; empty if it can.")
+    lastBlocked = Attribute("From when to when that was so last; empty if never.")
 
     def append(moment: float, event: str, fields: dict[str, object]) -> None:
         """

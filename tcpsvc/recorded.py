@@ -12,6 +12,11 @@ from base64 import b64encode
 from tcpsvc.commands import Command, Commands
 from tcpsvc.wire import BadRequest, Reply, Request
 
+_OUR_WORDS = ("BAD-ARGUMENT", "COMMAND-FAILED", "LINE-TOO-LONG", "NOT-UTF-8")
+"""
+The words of errors that the service itself has chosen, not a command.
+"""
+
 
 class Recorded:
     """
@@ -27,9 +32,7 @@ class Recorded:
         """
         command = self._commandOf(event)
         if command is not None and command.secret:
-            octets = event.octets if isinstance(event, BadRequest) else _length(event)
-            written = octets - len(command.verb) - 1
-            return {"request": command.verb, "argument_octets": max(0, written)}
+            return {"request": command.verb, "argument_octets": _argumentOctets(event)}
         if isinstance(event, Request):
             return {"request": event.line}
         fields: dict[str, object]
@@ -51,8 +54,9 @@ class Recorded:
             command.secretReply or (command.secret and reply.isError)
         ):
             return {"reply": str(reply)}
+        word = reply.word if reply.word in _OUR_WORDS else ""
         return {
-            "reply": f"{reply.code} {reply.word}".rstrip(),
+            "reply": f"{reply.code} {word}".rstrip(),
             "reply_octets": len(reply.encode()) - len("\r\n"),
         }
 
@@ -66,8 +70,11 @@ class Recorded:
         return self._commands.find(verb.upper())
 
 
-def _length(request: Request) -> int:
+def _argumentOctets(event: Request | BadRequest) -> int:
     """
-    How long a request is, in octets.
+    How long the argument of a line is, in octets.
     """
-    return len(request.line.encode())
+    if isinstance(event, Request):
+        return len(event.argument.encode())
+    verb = event.head.partition(b" ")[0]
+    return max(0, event.octets - len(verb) - len(b" "))

@@ -92,7 +92,6 @@ class Settings:
     material: ServerMaterial
     tlsMinimum: str
     commands: tuple[Command, ...]
-    gateway: GatewaySettings | None
     audit: Path
     auditSync: str
     auditKey: Ed25519PrivateKey
@@ -101,6 +100,7 @@ class Settings:
     maxSession: float
     handshakeTimeout: float
     maxPending: int
+    gateway: GatewaySettings | None = None
 
 
 class StartError(Exception):
@@ -220,6 +220,8 @@ class ExclusiveService(Service):
         self._opened = True
         for how in self._listeners:
             self._journal.log.info("listening on {how}", how=how)
+        if settings.material.crl is None:
+            self._journal.log.warn("there is no revocation list: nobody is revoked")
 
     def _tellOfCrash(self, ending: Ending) -> None:
         """
@@ -371,7 +373,15 @@ class ExclusiveService(Service):
                 "certificate": fingerprintOf(self._settings.material.certificate),
             },
         )
-        self._journal.commit()
+        committed = self._journal.commit()
+        if committed is not None:
+            committed.addErrback(self._notRecorded)
+
+    def _notRecorded(self, failure: Failure) -> None:
+        """
+        The service's end could not be recorded.
+        """
+        self._journal.log.error("{error}", error=failure.getErrorMessage())
 
     def stopService(self) -> Deferred[None]:
         """
@@ -401,8 +411,8 @@ class ExclusiveService(Service):
         self._flood.tellAll()
         try:
             self._tell(SERVICE_STOPPED)
-        except AuditUnavailable as error:
-            self._journal.log.error("{error}", error=str(error))
+        except AuditUnavailable:
+            self._notRecorded(Failure())
         self._trail.close()
 
 

@@ -352,6 +352,7 @@ class CommandSession(LineReceiver):
         @see: L{ISession.stop}
         """
         self._stopped = True
+        self._commands.over = True
         self._waiting.clear()
         self._waitingOctets = 0
         stopped: Deferred[None] = Deferred()

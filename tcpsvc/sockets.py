@@ -6,12 +6,14 @@ What is done to the sockets under the connections.
 
 from __future__ import annotations
 
+import select
 import socket
 from array import array
 from collections.abc import Callable
 from fcntl import ioctl
 from termios import TIOCOUTQ
-from typing import Protocol, cast
+from typing import Protocol as TypingProtocol
+from typing import cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
@@ -24,6 +26,8 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     IUNIXTransport,
 )
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import LoopingCall
 from twisted.internet.tcp import Port
 from twisted.protocols.policies import ProtocolWrapper
 
@@ -46,6 +50,11 @@ USER_TIMEOUT = 30
 """
 Seconds that sent data may stay unacknowledged (RFC 5482). Keepalive finds no
 dead peer while data is in flight, and this finds none while all is quiet.
+"""
+
+PULSE_PERIOD = 5.0
+"""
+Seconds between two looks whether a connection is still there.
 """
 
 ACCEPTS_A_TURN = 4
@@ -134,7 +143,7 @@ def written(address: object) -> str:
     return "unix"
 
 
-class Transport(Protocol):
+class Transport(TypingProtocol):
     """
     What Twisted's TCP, UNIX and TLS transports have in common.
     """
@@ -210,3 +219,54 @@ class Closing:
         """
         self.closed(transport)
         transport.abortConnection()
+
+
+class Pulse:
+    """
+    Feels whether a connection is still there, as long as it is in use.
+
+    A reactor looks only at sockets that it reads from or writes to. While
+    a client is not read from, because it has sent too much at once, and nothing
+    is written to it, nobody else would notice that it is gone.
+    """
+
+    def __init__(self, clock: IReactorTime, protocol: Protocol) -> None:
+        self._protocol = protocol
+        self._loop = LoopingCall(self._feel)
+        self._loop.clock = clock
+
+    def start(self) -> None:
+        """
+        Feel it now and then.
+        """
+        self._loop.start(PULSE_PERIOD, now=False)
+
+    def stop(self) -> None:
+        """
+        Feel it no more.
+        """
+        if self._loop.running:
+            self._loop.stop()
+
+    def _feel(self) -> None:
+        """
+        Cut the connection if its socket has failed.
+        """
+        transport = cast(Transport, self._protocol.transport)
+        if hasFailed(transport):
+            transport.abortConnection()
+
+
+def hasFailed(transport: Transport) -> bool:
+    """
+    Whether the socket under a transport was reset, or found dead by the kernel.
+    """
+    below = getattr(transport, "transport", transport)
+    if not ISystemHandle.providedBy(below):
+        return False
+    descriptor = cast(socket.socket, below.getHandle()).fileno()
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

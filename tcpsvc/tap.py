@@ -23,6 +23,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
 
 from tcpsvc.audit.trail import SYNC_POLICIES
+from tcpsvc.builtin import builtInVerbs
 from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
 from tcpsvc.escapes import octetsOf
 from tcpsvc.flow import PAYLOADS
@@ -190,9 +191,9 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         except ValueError:
             seconds = math.nan
         if not math.isfinite(seconds) or seconds < 0 or seconds == above:
+            least = "0 or more" if above is None else f"more than {above:g}"
             raise usage.UsageError(
-                f"--{name} {self[name]}: a number of seconds is wanted"
-                + (f" above {above:g}" if above is not None else "")
+                f"--{name} {self[name]!r}: a number of seconds is wanted, {least}"
             )
         return seconds
 
@@ -203,7 +204,8 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         value = str(self[name])
         if not re.fullmatch("[0-9]{1,9}", value) or int(value) < least:
             raise usage.UsageError(
-                f"--{name} {value}: a whole number from {least} is wanted"
+                f"--{name} {value!r}: a whole number from {least} to 999999999 is "
+                "wanted"
             )
         return int(value)
 
@@ -277,6 +279,9 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             commands = installedCommands()
             for name in self["commands"]:
                 commands += namedCommands(name)
+            table = builtInVerbs()
+            for one in commands:
+                table.add(one)
             return tuple(commands)
         except CommandsError as error:
             raise usage.UsageError(f"--commands {error}") from None
@@ -310,8 +315,32 @@ def _checkEndpoint(option: str, description: str) -> None:
         serverFromString(reactor, description)
     except Exception as error:
         raise usage.UsageError(
-            f"{option} {description}: not a server endpoint: {error}"
+            f"{option} {description!r}: not a server endpoint: {_whyNot(error)}"
         ) from None
+    port = _parts(description)[1:2]
+    if kind in ("tcp", "tcp4", "tcp6") and int(port[0].rpartition("=")[2]) > 65535:
+        raise usage.UsageError(f"{option} {description!r}: ports end at 65535")
+
+
+def _whyNot(error: Exception) -> str:
+    """
+    What is wrong with an endpoint string, in words.
+    """
+    if isinstance(error, TypeError):
+        return "an argument is missing, or there is none of that name"
+    if isinstance(error, KeyError):
+        return f"no socket named {error} was passed on"
+    if "invalid literal for int" in str(error):
+        return "a number is wanted in it"
+    return str(error)
+
+
+def _parts(description: str) -> list[str]:
+    """
+    An endpoint string, parted by its colons, as it stands.
+    """
+    parts: list[str] = re.findall(r"((?:\\.|[^:\\])*)(?::|$)", description)
+    return parts
 
 
 def isLocal(description: str) -> bool:
@@ -322,7 +351,7 @@ def isLocal(description: str) -> bool:
     by colons, a backslash keeps what is behind it from having a meaning, and
     of an argument given twice the last counts.
     """
-    kind, *arguments = re.findall(r"((?:\\.|[^:\\])*)(?::|$)", description)
+    kind, *arguments = _parts(description)
     if kind == "unix":
         return True
     if kind not in ("tcp", "tcp4", "tcp6"):

@@ -7,6 +7,7 @@ refused, in words.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime, timezone
 from hashlib import sha256
@@ -134,7 +135,7 @@ def loadServerMaterial(directory: KeyDirectory, now: float) -> ServerMaterial:
         chain=readCertificates(directory.server),
         key=readPrivateKey(directory.serverKey),
         authorities=readCertificates(directory.ca),
-        crl=readCRL(directory.crl) if directory.crl.exists() else None,
+        crl=readCRL(directory.crl) if os.path.lexists(directory.crl) else None,
     )
     moment = datetime.fromtimestamp(now, timezone.utc)
     certificate = material.certificate

@@ -312,7 +312,7 @@ class ReplyParser:
         text = line.decode("utf-8", "backslashreplace")
         match = _REPLY_LINE.match(text)
         if match is None:
-            raise ProtocolError(f"not a reply: {text[:80]!r}", replies)
+            raise ProtocolError(f"no reply, but {text[:80]!r}", replies)
         code, mark, rest = match.groups()
         if self._lines and code != self._code:
             raise ProtocolError(f"a reply of two codes: {text[:80]!r}", replies)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from attrs import define
 from OpenSSL import SSL
@@ -33,13 +33,22 @@ from zope.interface import implementer
 
 import tcpsvc
 from tcpsvc.client import Session, connect
+from tcpsvc.commands import command
 from tcpsvc.keyfiles import KeyDirectory
 from tcpsvc.service import StartError
 from tcpsvc.tap import Options, makeService
 from tcpsvc.tls import ServerTLS, loadServerMaterial
+from tcpsvc.wire import Reply, Request
 from tests.certificates import writeKeys
 
 _T = TypeVar("_T")
+
+
+@command("LOGOUT")
+def logout(_request: Request) -> Reply:
+    """ends the session, and does not say so"""
+    return Reply(200, "logged out", closes=True)
+
 
 PORTS = range(15100, 16000)
 """
@@ -224,7 +233,7 @@ class LiveTestCase(TestCase):
                     *self.options,
                 ]
             )
-            service = IService(makeService(options, reactor))
+            service = IService(makeService(options, cast(Any, reactor)))
             try:
                 service.privilegedStartService()
             except StartError:

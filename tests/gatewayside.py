@@ -84,6 +84,8 @@ class Ledger:
         self._taken: list[tuple[str, dict[str, object]]] = []
         self._history = history
 
+    lastBlocked = ""
+
     @property
     def blocked(self) -> str:
         """Why nothing can be recorded."""

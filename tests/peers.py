@@ -38,6 +38,7 @@ from tcpsvc.admission import Admission
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
 from tcpsvc.commands import Command
 from tcpsvc.doorway import DoorwayFactory
+from tcpsvc.flood import Flood
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import IBackend, ISession, ISessionJournal, ISlot
 from tcpsvc.pending import PendingLimit
@@ -123,6 +124,10 @@ class SocketOptions:
     def setsockopt(self, level: int, option: int, value: int) -> None:
         """Set an option."""
         self.set[level, option] = value
+
+    def fileno(self) -> int:
+        """There is no descriptor."""
+        return -1
 
 
 @implementer(ITCPTransport, ISystemHandle, IPushProducer)
@@ -476,6 +481,8 @@ class ThingSession(Protocol):
         self.bytesIn = 5
         self.bytesOut = 7
         self.busy = False
+        self.mayBeTold = True
+        self.outcome: dict[str, object] = {}
         self.got = bytearray()
         self.calls: list[str] = []
         self.stopped: Deferred[None] | None = None
@@ -528,7 +535,11 @@ class Thing:
     sessions: list[ThingSession] = field(factory=list)
 
     def openSession(
-        self, client: Client, journal: ISessionJournal, end: Callable[[str], None]
+        self,
+        client: Client,
+        journal: ISessionJournal,
+        end: Callable[[str], None],
+        told: bool,
     ) -> ISession:
         """Make a session."""
         if self.refuses:
@@ -576,11 +587,13 @@ class House:
             controlCommands(facts), facts.controlGreeting, "control"
         )
         self.closing = Closing(self.clock)
+        self.flood = Flood(self.journal)
         self.admission = Admission(
             slot=self.slot,
             backend=thing or answering,
             control=control,
             journal=self.journal,
+            flood=self.flood,
             closing=self.closing,
             clock=self.clock,
             idleTimeout=idleTimeout,
@@ -590,7 +603,7 @@ class House:
         self.secure = PendingLimit(
             DoorwayFactory(self.admission, plaintext=False),
             tls or _serverTLS(),
-            self.journal,
+            self.flood,
             self.closing,
             self.clock,
             limit,

@@ -4,17 +4,27 @@ What many tests use: twins in memory, and shortcuts.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Callable
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 from unittest import SkipTest
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, formatEvent
 from zope.interface import implementer
 
+from tcpsvc.audit.chain import NOTHING_BEFORE
+from tcpsvc.audit.disk import Disk, InThread
+from tcpsvc.audit.trail import Trail, openTrail
 from tcpsvc.events import Journal
 from tcpsvc.identity import Client, Identity
 from tcpsvc.interfaces import AuditUnavailable, ITrail
@@ -35,6 +45,7 @@ class MemoryTrail:
     @ivar kept: The committed ones, each as C{(moment, event, fields)}.
     @ivar commits: How many records each commit had.
     @ivar broken: Why committing fails, if it does.
+    @ivar blocked: What is said of that beforehand.
     @ivar pending: If a list, commits answer with Deferreds, kept there for the
         test to fire.
     """
@@ -43,7 +54,9 @@ class MemoryTrail:
     kept: list[tuple[float, str, dict[str, object]]] = field(factory=list)
     commits: list[int] = field(factory=list)
     broken: str = ""
+    blocked: str = ""
     pending: list[Deferred[None]] | None = None
+    lastBlocked: str = ""
     head: str = "0" * 64
 
     @property
@@ -55,14 +68,19 @@ class MemoryTrail:
         """Take a record."""
         self.taken.append((moment, event, fields))
 
-    def commit(self) -> Deferred[None] | None:
-        """Keep what was taken, at once, late or not at all."""
+    def write(self) -> None:
+        """Keep what was taken, or not."""
         taken, self.taken = self.taken, []
         if self.broken:
             raise AuditUnavailable(self.broken)
         if taken:
             self.commits.append(len(taken))
         self.kept += taken
+
+    def commit(self) -> Deferred[None] | None:
+        """Keep what was taken, at once, late or not at all."""
+        taken = self.taken
+        self.write()
         if self.pending is None or not taken:
             return None
         waiting: Deferred[None] = Deferred()
@@ -150,3 +168,92 @@ def requireProgram(name: str) -> str:
             raise AssertionError(f"CI has to install {name}")
         raise SkipTest(f"{name} is not installed")
     return path
+
+
+@cache
+def auditKey() -> Ed25519PrivateKey:
+    """
+    What signs the trails of this process.
+    """
+    return Ed25519PrivateKey.generate()
+
+
+def atOnce(work: Callable[[], None]) -> Deferred[None]:
+    """
+    Run a blocking call here and now.
+    """
+    return execute(work)
+
+
+def openedTrail(
+    path: Path,
+    clock: Clock | None = None,
+    sync: str = "no",
+    inThread: InThread = atOnce,
+    maxOctets: int = 0,
+) -> Trail:
+    """
+    A trail on the disk, that ends the test if the disk fails.
+    """
+
+    def die(why: str) -> None:
+        raise AssertionError(f"the disk has failed: {why}")
+
+    disk = Disk(inThread, die)
+    clock = clock or clockAtEpoch()
+    return openTrail(path, auditKey(), clock, disk, sync, maxOctets)[0]
+
+
+def verifiedRecords(*paths: Path) -> list[dict[str, Any]]:
+    """
+    The records of a trail, from its first one on; each link is checked by
+    SHA-256.
+
+    @param paths: Its files, in order.
+    """
+    head = NOTHING_BEFORE
+    records: list[dict[str, Any]] = []
+    for path in paths:
+        contents = path.read_bytes()
+        assert contents.isascii()
+        assert not contents or contents.endswith(b"\n"), f"{path} is torn"
+        for line in contents.split(b"\n")[:-1]:
+            record = json.loads(line)
+            place = f"line {len(records) + 1} of all"
+            assert record["prev"] == head, f"{place} is not linked"
+            assert record["seq"] == len(records) + 1, f"{place} is not the next"
+            head = sha256(line).hexdigest()
+            records.append(record)
+    return records
+
+
+class Beside:
+    """
+    A thread beside the reactor, that works when the test lets it.
+
+    @ivar waiting: What it has to do.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Callable[[], None], Deferred[None]]] = []
+
+    def __call__(self, work: Callable[[], None]) -> Deferred[None]:
+        """Take work."""
+        done: Deferred[None] = Deferred()
+        self.waiting.append((work, done))
+        return done
+
+    def work(self) -> None:
+        """Do the first thing that is to be done, and tell."""
+        work, done = self.waiting.pop(0)
+        try:
+            work()
+        except Exception:
+            done.errback()
+        else:
+            done.callback(None)
+
+    def workAll(self) -> None:
+        """Work until there is nothing to do."""
+        while self.waiting:
+            self.work()

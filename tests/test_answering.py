@@ -298,9 +298,10 @@ class AnsweringTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Cancelling a late reply cancels what the command waits for; the log says
-        that it was given up, without a traceback.
+        When the session is over, cancelling a late reply cancels what the command
+        waits for; the log says that it was given up, without a traceback.
         """
+        self.patch(Answering, "over", True)
         cancelled: list[object] = []
 
         async def do(_: Request) -> str:
@@ -320,6 +321,47 @@ class AnsweringTests(SynchronousTestCase):
             self.assertNotIn("log_failure", event)
             self.log.events.clear()
         self.assertEqual(len(cancelled), 2)
+
+    def test_cancelledByItself(self) -> None:
+        """
+        A command that is cancelled while its session goes on has failed, and the
+        log has the traceback.
+        """
+        late = self.late(lambda request: Deferred())
+        late.cancel()
+        self.assertEqual(self.successResultOf(late), FAILED)
+        self.assertLogged(CancelledError, "")
+
+    def test_lastWord(self) -> None:
+        """
+        A command that answers 421 ends the session: nothing may follow it.
+        """
+        reply = self.now(lambda request: Reply(421, "GONE for lunch"))
+        self.assertEqual(reply, Reply(421, "GONE for lunch", closes=True))
+
+    def test_anyException(self) -> None:
+        """
+        Whatever a command raises, the connection outlives it.
+        """
+        for kind in (KeyboardInterrupt, SystemExit, GeneratorExit):
+
+            def do(_: Request, kind: type[BaseException] = kind) -> str:
+                raise kind
+
+            self.assertEqual(self.now(do), FAILED)
+            self.log.events.clear()
+
+    def test_noWords(self) -> None:
+        """
+        A BadArgument without words still gets some.
+        """
+
+        def do(_: Request) -> str:
+            raise BadArgument
+
+        self.assertEqual(
+            self.now(do), Reply(501, "BAD-ARGUMENT HELP says what it should be")
+        )
 
     def test_cleansUp(self) -> None:
         """

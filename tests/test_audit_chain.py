@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.audit.chain import NOTHING_BEFORE, BrokenRecord, Chain, chainAfter
+from tcpsvc.audit.chain import NOTHING_BEFORE, BrokenRecord, Chain, parsed
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=())).map(
     lambda text: text.encode("utf-16", "surrogatepass").decode(
@@ -109,7 +109,8 @@ class ChainTests(SynchronousTestCase):
                 },
                 record,
             )
-            after = chainAfter(line)
+            after = Chain(number - 1, head)
+            after.follow(line)
             self.assertEqual((chain.records, chain.head), (after.records, after.head))
 
     def test_loneSurrogate(self) -> None:
@@ -120,7 +121,9 @@ class ChainTests(SynchronousTestCase):
         line = chain.link(0.0, "reply", {"reply": "200 \ud800"})
         self.assertIn(rb'"reply":"200 \ud800"', line)
         self.assertEqual("200 \ud800", json.loads(line)["reply"])
-        self.assertEqual(chain.head, chainAfter(line).head)
+        again = Chain()
+        again.follow(line)
+        self.assertEqual(chain.head, again.head)
 
     def test_notText(self) -> None:
         """
@@ -141,41 +144,105 @@ class ChainTests(SynchronousTestCase):
         self.assertIn(rb'"name":"Zo\u00eb \ud83d\udd2c"', line)
 
 
-class ChainAfterTests(SynchronousTestCase):
+class FollowTests(SynchronousTestCase):
     """
-    Tests for L{chainAfter}.
+    Tests for L{Chain.follow}.
     """
+
+    def setUp(self) -> None:
+        """
+        Three records.
+        """
+        chain = Chain()
+        self.lines = [chain.link(0.0, "e", {"n": n}) for n in range(3)]
+        self.end = chain
 
     def test_continues(self) -> None:
         """
-        A chain goes on after a line that was read back as if it had never
-        been interrupted.
+        A chain that has followed records goes on as if it had made them.
+        """
+        again = Chain()
+        for line in self.lines:
+            again.follow(line)
+        self.assertEqual(
+            self.end.link(1.0, "next", {"x": "\u00df"}),
+            again.link(1.0, "next", {"x": "\u00df"}),
+        )
+
+    def assertNotFollowed(self, words: str, *lines: bytes) -> None:
+        """
+        The last of these lines does not continue the chain of the others, which
+        stays as it was.
         """
         chain = Chain()
-        for _ in range(3):
-            line = chain.link(0.0, "e", {})
-        again = chainAfter(line)
+        for line in lines[:-1]:
+            chain.follow(line)
+        before = chain.records, chain.head
+        error = self.assertRaises(BrokenRecord, chain.follow, lines[-1])
+        self.assertIn(words, str(error))
+        self.assertEqual(before, (chain.records, chain.head))
+
+    def test_missing(self) -> None:
+        """
+        A record that is missing, doubled, or in another's place is noticed by
+        the number.
+        """
+        one, two, three = self.lines
+        self.assertNotFollowed("not record 2", one, three)
+        self.assertNotFollowed("not record 2", one, one)
+        self.assertNotFollowed("not record 1", two)
+
+    def test_changed(self) -> None:
+        """
+        A record whose predecessor was changed is noticed by the hash, whatever
+        the change.
+        """
+        one, two, _ = self.lines
+        for place in range(len(b'{"seq":1,'), len(one) - len(NOTHING_BEFORE) - 11):
+            changed = bytearray(one)
+            changed[place] ^= 1
+            self.assertNotFollowed("does not continue", bytes(changed), two)
+
+
+class ParsedTests(SynchronousTestCase):
+    """
+    Tests for L{parsed}.
+    """
+
+    def test_record(self) -> None:
+        """
+        A record is read back with all its fields.
+        """
+        chain = Chain(4, "ab" * 32)
+        record = parsed(chain.link(0.0, "e", {"x": "\u00df"}))
         self.assertEqual(
-            chain.link(1.0, "next", {"x": "ß"}), again.link(1.0, "next", {"x": "ß"})
+            (5, "ab" * 32, "e", "\u00df"),
+            (record.seq, record.prev, record.event, record.fields["x"]),
         )
 
     def test_broken(self) -> None:
         """
         A line that is no record is refused, with what is wrong in a phrase.
         """
+        zeros = b"0" * 64
         for line, words in (
             (b"", "not JSON"),
             (b'{"seq":1', "not JSON"),
             (b"\xff\xfe", "not JSON"),
             (b"[" * 100_000, "not JSON"),
-            (b"[1]", "no sequence number"),
+            (b"[1]", "not a JSON object"),
             (b"{}", "no sequence number"),
             (b'{"seq":"1"}', "no sequence number"),
             (b'{"seq":null}', "no sequence number"),
             (b'{"seq":true}', "no sequence number"),
             (b'{"seq":0}', "no sequence number"),
             (b'{"seq":1.5}', "no sequence number"),
+            (b'{"seq":1}', "no hash"),
+            (b'{"seq":1,"prev":1}', "no hash"),
+            (b'{"seq":1,"prev":"' + zeros[1:] + b'"}', "no hash"),
+            (b'{"seq":1,"prev":"' + zeros + b'0"}', "no hash"),
+            (b'{"seq":1,"prev":"' + zeros + b'"}', "no event"),
         ):
-            error = self.assertRaises(BrokenRecord, chainAfter, line)
+            error = self.assertRaises(BrokenRecord, parsed, line)
             self.assertIn(words, str(error))
             self.assertEqual(1, len(str(error).splitlines()))

@@ -148,12 +148,15 @@ class ServiceCommandsTests(_BuiltinTests):
 
     def test_quit(self) -> None:
         """
-        QUIT, EXIT and BYE answer 221 and close.
+        QUIT, EXIT and BYE answer 221 with a receipt, and close. It is of the
+        last record before the reply.
         """
+        self.journal.note(SESSION_REFUSED, {})
+        self.trail.head = "cd" * 32
         for verb in ("QUIT", "EXIT", "BYE"):
             reply = self.ask(verb)
             self.assertEqual(reply.code, 221)
-            self.assertTrue(reply.text.startswith("bye"), reply)
+            self.assertEqual(f"bye; record 1 {'cd' * 32}", reply.text)
             self.assertTrue(reply.closes)
 
     def test_othersStay(self) -> None:
@@ -197,7 +200,7 @@ class ServiceCommandsTests(_BuiltinTests):
             "identity": self.alice.identity.asRecord(),
             "reason": "busy",
         }
-        self.journal.tell(SESSION_REFUSED, record, because="")
+        self.journal.tell(SESSION_REFUSED, record, more="")
         self.journal.commit()
         self.trail.head = "ab" * 32
         self.clock.advance(1.5)
@@ -213,8 +216,18 @@ class ServiceCommandsTests(_BuiltinTests):
                 "211-refusals: 1",
                 "211-certificate_expires: 2028-02-29T12:00:00Z",
                 "211-audit_records: 3",
-                f"211 audit_head: {'ab' * 32}",
+                f"211-audit_head: {'ab' * 32}",
+                "211 audit_state: open",
             ],
+        )
+
+    def test_statusBlocked(self) -> None:
+        """
+        STATUS says why nothing can be recorded, if nothing can.
+        """
+        self.trail.blocked = "audit.jsonl: cannot be written: No space left on device"
+        self.assertEqual(
+            f"audit_state: {self.trail.blocked}", self.ask("STATUS").lines[-1]
         )
 
     def test_statusOfNobody(self) -> None:
@@ -243,7 +256,7 @@ class ServiceCommandsTests(_BuiltinTests):
                 f"{'WHO':11}  answers who holds the service, from where and since when",
                 "STATUS       answers how the service is, a line each of name: value",
                 "VERSION      answers the version of the service",
-                "QUIT         ends the session (also: EXIT, BYE)",
+                "QUIT         ends the session with a receipt (also: EXIT, BYE)",
             ],
         )
 
@@ -255,7 +268,14 @@ class ServiceCommandsTests(_BuiltinTests):
         for verb, line in (
             ("TIME", "TIME  answers the time of the service, in UTC"),
             ("echo ", "ECHO TEXT  answers TEXT"),
-            ("Bye", "QUIT  ends the session (also: EXIT, BYE)"),
+            (
+                "Bye",
+                """\
+QUIT  ends the session with a receipt (also: EXIT, BYE)
+The receipt names the last record before this reply and the SHA-256 of
+its line. Whoever keeps it can show later that the audit trail was not
+cut off before that record, nor written anew.""",
+            ),
         ):
             self.assertEqual(self.ask(f"HELP {verb}"), Reply(214, line))
 

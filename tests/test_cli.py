@@ -39,14 +39,18 @@ class ProgramTests(SynchronousTestCase):
         self.path = Path(self.mktemp()).absolute()
         self.keys = writeKeys(self.path)
 
-    def run_(self, *words: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    def run_(
+        self, *words: str, before: str = "", redirection: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """
         Run the command to its end.
 
         @param before: Python to be run first.
+        @param redirection: Where the shell shall lead its output.
         """
+        inShell = ("sh", "-c", f'exec "$@" {redirection}', "sh")
         return subprocess.run(
-            [sys.executable, "-c", before + COMMAND[1], *words],
+            [*inShell, sys.executable, "-c", before + COMMAND[1], *words],
             env=commandEnvironment(TCPSVC_KEYS=str(self.path)),
             capture_output=True,
             text=True,
@@ -133,6 +137,8 @@ class ProgramTests(SynchronousTestCase):
             ("who", "bench", "--timeout", "soon"),
             ("who", "bench", "--timeout", "-1"),
             ("who", "bench", "--timeout", "nan"),
+            ("send", "bench", "--timeout", "0", "NOOP"),
+            ("who", "bench", "--timeout=-0.0"),
             ("who", "bench", "--wait=soon"),
             ("keys", "dance"),
         ):
@@ -205,6 +211,35 @@ class ProgramTests(SynchronousTestCase):
             ),
         )
         self.assertEqual((42, ""), (ended.returncode, ended.stdout))
+
+    def test_cannotComplain(self) -> None:
+        """
+        That nothing can be said on standard error does not change the exit
+        status.
+        """
+        for redirection in ("2>/dev/full", "2>&-"):
+            for status, words in (
+                (64, ()),
+                (64, ("dance",)),
+                (69, ("who", "127.0.0.1:1")),
+                (78, ("who", "x", "--identity", "bob")),
+            ):
+                ended = self.run_(*words, redirection=redirection)
+                self.assertEqual((status, ""), (ended.returncode, ended.stdout), words)
+
+    def test_cannotPrint(self) -> None:
+        """
+        That nothing can be printed is exit status 74, whoever prints.
+        """
+        for redirection, why in (
+            (">/dev/full", "No space left on device"),
+            (">&-", "Bad file descriptor"),
+        ):
+            for words in (("--version",), ("--help",)):
+                ended = self.run_(*words, redirection=redirection)
+                self.assertEqual(
+                    (74, f"tcpsvc: {why}\n"), (ended.returncode, ended.stderr)
+                )
 
     def test_closedDescriptors(self) -> None:
         """

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pexpect  # type: ignore[import-untyped]  # it has no types
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
+from tcpsvc.cli.completion import VerbCompleter
 from tcpsvc.cli.console import converse, requestsIn, verbsIn
 from tcpsvc.cli.history import MAX_OCTETS, historyPath, openHistory
 from tcpsvc.cli.prompts import PlainPrompt
@@ -40,7 +43,8 @@ class VerbsTests(SynchronousTestCase):
         """
         reply = Reply(214, "HELP [VERB]    lists\nMEAS:VOLT?  no\nNOOP\n  more")
         self.assertEqual(
-            {"HELP": "[VERB] lists", "MEAS": ":VOLT? no", "NOOP": ""}, verbsIn(reply)
+            {"HELP": " [VERB]    lists", "MEAS": ":VOLT?  no", "NOOP": ""},
+            verbsIn(reply),
         )
 
     def test_noHelp(self) -> None:
@@ -57,6 +61,59 @@ class VerbsTests(SynchronousTestCase):
         self.assertEqual([], requestsIn(""))
 
 
+class VerbCompleterTests(SynchronousTestCase):
+    """
+    Tests for L{VerbCompleter}.
+    """
+
+    def completed(self, typed: str) -> list[str]:
+        """
+        What a line can become.
+        """
+        completer = VerbCompleter(
+            {"ECHO": " TEXT  answers TEXT", "EXIT": "       ends it", "HELP": ""}
+        )
+        return [
+            typed[: len(typed) + completion.start_position] + completion.text
+            for completion in completer.get_completions(
+                Document(typed), CompleteEvent()
+            )
+        ]
+
+    def test_verb(self) -> None:
+        """
+        A verb is completed in whatever case it is begun; one that has an
+        argument is followed by a blank.
+        """
+        self.assertEqual(["ECHO "], self.completed("ec"))
+        self.assertEqual(["ECHO "], self.completed("Echo"))
+        self.assertEqual(["EXIT"], self.completed("EX"))
+        self.assertEqual(["ECHO ", "EXIT", "HELP"], self.completed(""))
+
+    def test_askedOf(self) -> None:
+        """
+        So is the verb that HELP is asked of, which has no argument there.
+        """
+        self.assertEqual(["HELP ECHO"], self.completed("HELP ec"))
+        self.assertEqual(["help EXIT"], self.completed("help ex"))
+
+    def test_argument(self) -> None:
+        """
+        No other argument is completed.
+        """
+        for typed in ("ECHO ec", "ECHO ", "HELP ECHO ec", " ec", "x"):
+            self.assertEqual([], self.completed(typed))
+
+    def test_meaning(self) -> None:
+        """
+        Beside each verb stands what HELP says of it.
+        """
+        completer = VerbCompleter({"ECHO": " TEXT  answers TEXT"})
+        (completion,) = completer.get_completions(Document("e"), CompleteEvent())
+        self.assertEqual("ECHO", completion.display_text)
+        self.assertEqual("TEXT answers TEXT", completion.display_meta_text)
+
+
 class MemoryPrompt:
     """
     A prompt whose user is the test.
@@ -64,9 +121,11 @@ class MemoryPrompt:
 
     def __init__(self) -> None:
         self.asking: Deferred[str | None] = Deferred()
+        self.asked = 0
 
     async def ask(self) -> str | None:
         """Ask the test."""
+        self.asked += 1
         self.asking = Deferred()
         return await self.asking
 
@@ -155,13 +214,41 @@ class ConverseTests(SynchronousTestCase):
 
     def test_ownQuit(self) -> None:
         """
-        The reply to the user's own QUIT is shown once.
+        The reply to the user's own QUIT is shown once, as it comes, and
+        nothing is asked for behind it.
         """
+        words = Reply(221, "bye; record 7 0a1b")
+        self.session.words = words
         self.prompt.asking.callback("bye")
-        self.session.answer(Reply(221, "bye"))
-        self.session.lose(Reply(221, "bye"), None)
+        self.session.answer(words)
         self.assertEqual(0, self.successResultOf(self.conversing))
-        self.assertEqual(["221 bye"], self.output.shown)
+        self.assertEqual(["221 bye; record 7 0a1b"], self.output.shown)
+        self.assertEqual(1, self.prompt.asked)
+
+    def test_endedBehindReply(self) -> None:
+        """
+        If the service ends the session with any other reply, which is shown
+        once, it is said that it did.
+        """
+        words = Reply(200, "logged out")
+        self.prompt.asking.callback("logout")
+        self.session.answer(words)
+        self.session.lose(words, None)
+        problem = self.failureResultOf(self.conversing, SessionEnded).value
+        self.assertEqual("the service ended the session", str(problem))
+        self.assertEqual([str(words)], self.output.shown)
+
+    def test_endedBeforeReply(self) -> None:
+        """
+        And that there is no reply, if one was awaited.
+        """
+        words = Reply(200, "logged out")
+        self.prompt.asking.callback("logout\nNOOP")
+        self.session.answer(words)
+        self.session.lose(words, SessionEnded(words, 1))
+        problem = self.failureResultOf(self.conversing, SessionEnded).value
+        self.assertIn("1 request has no reply", str(problem))
+        self.assertEqual([str(words)], self.output.shown)
 
     def test_lost(self) -> None:
         """
@@ -397,9 +484,14 @@ class LiveTests(LiveTestCase):
             console.send("\r")
             console.expect("200 tcpsvc ")
             console.expect(">")
+            console.send("ec\t")
+            console.expect("ECHO")
+            console.send("hi\r")
+            console.expect("200 hi\r\n")
+            console.expect(">")
             console.send("junk\x03")
             console.expect(">")
-            console.send("\x1b[A\x1b[A\r")
+            console.send("\x1b[A\x1b[A\x1b[A\r")
             console.expect("200 one\r\n")
             console.expect(">")
             console.send("\x04")

@@ -54,6 +54,14 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual([b"a", b"b"], self.split(b"\n\r\na\n\n\r\r\0b\n\n"))
         self.assertEqual([], self.split(b"", b"\r", b"\n", b"\r", b"\0"))
 
+    def test_onlyNUL(self) -> None:
+        """
+        So are lines of NUL alone, also one that is more than is kept.
+        """
+        self.assertEqual([b"a\0", b"\0b"], self.split(b"\0\na\0\n\0\0\r\n\0b\n\0"))
+        endless = b"\0" * (MAX_UNENDED_OCTETS + 1) + b"a"
+        self.assertEqual([], self.split(endless + b"\n" + endless))
+
     def test_octets(self) -> None:
         """
         Octets that are no UTF-8 stay as they are.
@@ -164,9 +172,10 @@ class InputTests(TestCase):
         """
         That nothing can be read is not passed over.
         """
+        self.input = Input(reactor, self.writeEnd)  # type: ignore[arg-type]
+        await self.assertFailure(self.input.read(), OSError)
         os.close(self.writeEnd)
         os.close(self.readEnd)
-        await self.assertFailure(self.input.read(), OSError)
 
 
 class MemorySession:
@@ -327,6 +336,28 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual([Reply(200, "A"), words], self.shown)
         self.assertTrue(self.exchange.failed)
 
+    def test_endedBehindReply(self) -> None:
+        """
+        If the service ends the session with a reply that does not say so, it
+        is said that it did, unless nothing more was to come.
+        """
+        words = Reply(200, "logged out")
+        for batch, more in (([b"a"], True), ([b"a", b"b"], True), ([b"a"], False)):
+            self.setUp()
+            running = self.run_()
+            self.give(batch)
+            if not more:
+                self.give(None)
+                self.session.words = words
+            self.session.answer(words)
+            self.session.lose(words, SessionEnded(words, 1))
+            if more:
+                self.failureResultOf(running, SessionEnded)
+            else:
+                self.successResultOf(running)
+            self.assertEqual([words], self.shown)
+            self.assertFalse(self.exchange.failed)
+
     def test_ownQuit(self) -> None:
         """
         After a C{QUIT} of the user's, its reply is shown, what follows it is
@@ -416,7 +447,7 @@ class LiveTests(LiveTestCase):
     C{tcpsvc send} and a real service.
     """
 
-    options = ("--idle-timeout", "2")
+    options = ("--idle-timeout", "2", "--commands", "tests.clientside:logout")
 
     async def test_arguments(self) -> None:
         """
@@ -450,7 +481,7 @@ class LiveTests(LiveTestCase):
         """
         Lines of standard input, with any ending; empty ones are passed over.
         """
-        typed = b"\n\nECHO a\r\n\r\nECHO b\rECHO \xff\nECHO \xc3\xa4\n" + b"x" * 5000
+        typed = b"\n\0\nECHO a\r\n\r\nECHO b\rECHO \xff\nECHO \xc3\xa4\n" + b"x" * 5000
         for words in ((), ("-",)):
             ended = await self.run_("send", self.host, *words, typed=typed)
             self.assertEqual(1, ended.status, ended.errors)
@@ -534,6 +565,55 @@ class LiveTests(LiveTestCase):
             "print(p.returncode, p.stderr)\n"
         )
         self.assertEqual("74 b'tcpsvc: No space left on device\\n'\n", output)
+
+    async def test_outputClosed(self) -> None:
+        """
+        So it is if standard output, or the input that is wanted, was closed.
+        """
+        for redirection, words, status in (
+            (">&-", "'NOOP'", 74),
+            ("<&-", "'-'", 74),
+            ("<&-", "'NOOP'", 0),
+        ):
+            output = await self.shell(
+                "import subprocess, sys\n"
+                f"p = subprocess.run(['sh', '-c', 'exec \"$@\" {redirection}', 'sh', "
+                f"*sys.argv[1:], {words}], stdout=-1, stderr=-1)\n"
+                "print(p.returncode, p.stderr.decode())\n"
+            )
+            error = "tcpsvc: Bad file descriptor\n" if status else ""
+            self.assertEqual(f"{status} {error}\n", output)
+
+    async def test_endedByCommand(self) -> None:
+        """
+        If a command ends the session, that is no trouble but for what comes
+        behind it.
+        """
+        ended = await self.run_("send", self.host, "LOGOUT")
+        self.assertEqual(
+            ("200 logged out\n", "", 0), (ended.output, ended.errors, ended.status)
+        )
+        ended = await self.run_("send", self.host, "LOGOUT", "NOOP")
+        self.assertEqual(
+            (
+                "200 logged out\n",
+                "tcpsvc: the service ended the session; 1 request has no reply\n",
+                1,
+            ),
+            (ended.output, ended.errors, ended.status),
+        )
+
+    async def test_endless(self) -> None:
+        """
+        A line for which the service ends the session is answered, and what
+        follows is said to be not.
+        """
+        ended = await self.run_(
+            "send", self.host, "-", "NOOP", typed=b"x" * (MAX_UNENDED_OCTETS + 1)
+        )
+        self.assertRegex(ended.output, r"\A500 LINE-TOO-LONG .*\n\Z")
+        self.assertRegex(ended.errors, r"\Atcpsvc: the service ended the session.*\n\Z")
+        self.assertEqual(1, ended.status)
 
     async def shell(self, code: str) -> str:
         """

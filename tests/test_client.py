@@ -32,8 +32,11 @@ from tcpsvc.client import (
     Unavailable,
     parseAddress,
 )
+from tcpsvc.client.arrival import arrive
 from tcpsvc.client.connection import reach
 from tcpsvc.client.conversation import CLOSE_PATIENCE
+from tcpsvc.client.material import loadClientMaterial
+from tcpsvc.client.tls import ClientTLS
 from tcpsvc.client.waiting import LAST_DELAY, untilAdmitted
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION
 from tcpsvc.wire import Reply
@@ -266,6 +269,30 @@ class ConnectTests(BenchTestCase):
         self.bench.reactor.advance(3.1)
         self.assertIn("timed out", self.message(connected, CannotReach, 69))
 
+    def test_slowName(self) -> None:
+        """
+        A name that is not found in time is not said to be unknown.
+        """
+
+        def unknown(resolving: Deferred[Any]) -> None:
+            resolving.errback(error.DNSLookupError("no results"))
+
+        class Slow:
+            def connect(self, factory: object) -> Deferred[Any]:
+                return Deferred(unknown)
+
+        clock = Clock()
+        tls = ClientTLS(
+            loadClientMaterial(self.keys, "alice"), parseAddress("bench"), ALPN_SESSION
+        )
+        arriving = outcome(
+            arrive(Slow(), parseAddress("bench"), tls, ALPN_SESSION, clock, 3.0)  # type: ignore[arg-type]
+        )
+        clock.advance(3.0)
+        self.assertIn(
+            "timed out", str(self.failureResultOf(arriving, CannotReach).value)
+        )
+
     def test_cancel(self) -> None:
         """
         Cancelling closes the connection.
@@ -469,6 +496,70 @@ class SessionTests(BenchTestCase):
         self.bench.pump.server.loseConnection()
         self.bench.flush()
         self.failureResultOf(reply, ProtocolViolation)
+
+    def closeInOrder(self) -> None:
+        """
+        Let the server close.
+        """
+        self.bench.pump.server.loseConnection()
+        self.bench.flush()
+
+    def test_closedBehindReply(self) -> None:
+        """
+        A service that closes in good order behind a reply, whatever its code
+        is, has ended the session with that: who waits is told how many do.
+        """
+        for waiting, words in (
+            (0, "the service ended the session"),
+            (1, "the service ended the session; 1 request has no reply"),
+            (2, "the service ended the session; 2 requests have no reply"),
+        ):
+            self.setUp()
+            answered = self.session.send("LOGOUT")
+            unanswered = [self.session.send("NOOP") for _ in range(waiting)]
+            self.say(b"200 logged out\r\n")
+            self.closeInOrder()
+            last = self.successResultOf(answered)
+            for reply in (*unanswered, self.session.send("late")):
+                problem = self.failureResultOf(reply, SessionEnded).value
+                self.assertEqual((words, 1), (str(problem), problem.exitStatus))
+                self.assertEqual(last, problem.reply)
+            self.assertEqual(last, self.successResultOf(self.session.closed))
+            self.assertEqual(last, self.successResultOf(self.session.close()))
+
+    def test_closedBehindReplyWhileClosing(self) -> None:
+        """
+        The C{QUIT} of L{Session.close} is none of the user's requests.
+        """
+        replies = [self.session.send("LOGOUT"), self.session.send("NOOP")]
+        closing = self.session.close()
+        self.say(b"200 logged out\r\n")
+        self.closeInOrder()
+        problem = self.failureResultOf(replies[1], SessionEnded).value
+        self.assertIn("; 1 request has", str(problem))
+        self.assertEqual(Reply(200, "logged out"), self.successResultOf(closing))
+
+    def test_closedMidway(self) -> None:
+        """
+        A service that closes in the midst of a reply breaks the protocol, as
+        one does that never replied.
+        """
+        replies = [self.session.send("NOOP"), self.session.send("HELP")]
+        self.say(b"200 OK\r\n214-one\r\n")
+        self.closeInOrder()
+        self.failureResultOf(replies[1], ProtocolViolation)
+        self.assertIsNone(self.successResultOf(self.session.closed))
+
+    def test_lostBehindReply(self) -> None:
+        """
+        A connection that is not closed in good order is lost, whatever was
+        said before.
+        """
+        replies = [self.session.send("NOOP"), self.session.send("NOOP")]
+        self.say(b"200 OK\r\n")
+        self.bench.pump.client.connectionLost(Failure(error.ConnectionLost()))
+        self.failureResultOf(replies[1], CannotReach)
+        self.assertIsNone(self.successResultOf(self.session.closed))
 
     def test_lost(self) -> None:
         """

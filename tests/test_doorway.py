@@ -18,12 +18,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tcpsvc import doorway
+from tcpsvc import doorway, sockets
 from tcpsvc.commands import command, commandsOf
 from tcpsvc.doorway import CLEANUP_PATIENCE, Doorway
 from tcpsvc.identity import Client, identityFrom
 from tcpsvc.interfaces import AuditUnavailable, Claim, ISlot, SlotHeld
 from tcpsvc.pending import Knock
+from tcpsvc.sockets import PULSE_PERIOD
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, ServerTLS, describe
 from tcpsvc.wire import Request
 from tests.certificates import authority, otherAuthority
@@ -209,6 +210,7 @@ class ArrivalTests(SynchronousTestCase):
         house = House(limit=1)
         self.patch(doorway, "describe", _raising)
         house.visit()
+        house.advance(1)
         self.assertEqual([], house.clock.getDelayedCalls())
         house.knock()
         self.assertEqual(
@@ -424,7 +426,8 @@ class SlotTests(SynchronousTestCase):
         alice = house.visit("alice")
         alice.answersClose = False
         alice.send(b"QUIT\r\n")
-        self.assertEqual(["221 bye"], alice.lines[1:])
+        [bye] = alice.lines[1:]
+        self.assertTrue(bye.startswith("221 bye; record "), bye)
         self.assertEqual("alice", _holder(house))
         self.assertTrue(house.visit("bob").lines[0].startswith("421 BUSY"))
         house.advance(2)
@@ -520,7 +523,8 @@ class SlotTests(SynchronousTestCase):
         alice.answersClose = False
         alice.send(b"QUIT\r\nECHO one\r\n")
         alice.send(b"ECHO two\r\n")
-        self.assertEqual(["221 bye"], alice.lines[1:])
+        [bye] = alice.lines[1:]
+        self.assertTrue(bye.startswith("221 bye; record "), bye)
         self.assertEqual(1, len(house.trail.of("request")))
 
 
@@ -581,7 +585,9 @@ class LateSlotTests(SynchronousTestCase):
         alice.send(b"QUIT\r\n")
         self.slot.grant()
         alice.pump()
-        self.assertEqual([GREETING, "221 bye"], alice.lines)
+        greeting, bye = alice.lines
+        self.assertEqual(GREETING, greeting)
+        self.assertTrue(bye.startswith("221 bye; record "), bye)
         self.assertEqual("closed", alice.ending)
         self.assertIsNone(self.slot.current)
 
@@ -940,6 +946,23 @@ class LimitTests(SynchronousTestCase):
         alice = house.visit()
         house.advance(10_000_000)
         self.assertEqual("", alice.ending)
+
+    def test_vanished(self) -> None:
+        """
+        A client that is gone is noticed within five seconds, even while neither
+        end reads or writes: behind a command that never answers, with more
+        requests waiting than are read.
+        """
+        house = House(commands=commandsOf(_Slow()))
+        alice = house.visit()
+        alice.send(b"SLOW\r\n" + b"NOOP\r\n" * 20000)
+        failed: list[object] = []
+        self.patch(sockets, "hasFailed", lambda transport: bool(failed))
+        house.advance(PULSE_PERIOD)
+        self.assertIsNotNone(house.slot.current)
+        failed.append(True)
+        house.advance(PULSE_PERIOD)
+        self.assertIsNone(house.slot.current)
         self.assertEqual([], house.clock.getDelayedCalls())
 
     def test_answeringIsNotIdle(self) -> None:
@@ -1043,9 +1066,13 @@ class ShutdownTests(SynchronousTestCase):
         self.assertEqual(["421 SHUTDOWN the service is stopping; good bye"], bob.lines)
         asker = house.visit("bob", ALPN_CONTROL)
         self.assertEqual(bob.lines, asker.lines)
+        house.flood.tellAll()
         self.assertEqual(
-            ["shutdown"] * 2,
-            [record["reason"] for record in house.trail.of("session.refused")],
+            [("shutdown", None), ("shutdown", 1)],
+            [
+                (record["reason"], record.get("count"))
+                for record in house.trail.of("session.refused")
+            ],
         )
 
     def test_stubbornPeer(self) -> None:
@@ -1097,7 +1124,11 @@ class UnavailableTests(SynchronousTestCase):
         self.assertEqual("closed", alice.ending)
         self.assertEqual("", _holder(house))
         self.assertEqual([], house.trail.kept)
-        self.assertIn("disk full", house.log.texts())
+        self.assertIn(
+            "turned away alice from 192.0.2.1:49152: audit-unavailable",
+            house.log.texts(),
+        )
+        house.advance(1)
         self.assertEqual([], house.clock.getDelayedCalls())
 
     def test_goesOnByItself(self) -> None:
@@ -1328,6 +1359,25 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(["connectionMade", "stop", "connectionLost"], session.calls)
 
 
+class EndUnrecordedTests(SynchronousTestCase):
+    """
+    A session whose end cannot be recorded.
+    """
+
+    def test_late(self) -> None:
+        """
+        If that turns out late, the log says so, and nobody else is bothered.
+        """
+        house = House(trail=MemoryTrail(pending=[]))
+        assert house.trail.pending is not None
+        alice = house.visit()
+        house.trail.pending.pop().callback(None)
+        alice.close()
+        house.trail.pending.pop().errback(AuditUnavailable("disk full"))
+        self.assertEqual("disk full", house.log.texts()[-1])
+        self.assertEqual("", _holder(house))
+
+
 class LingerTests(SynchronousTestCase):
     """
     Peers that do not answer a close.
@@ -1342,7 +1392,7 @@ class LingerTests(SynchronousTestCase):
             peer = visit(house)
             peer.answersClose = False
             peer.send(b"QUIT\r\n")
-            self.assertEqual("221 bye", peer.lines[-1])
+            self.assertTrue(peer.lines[-1].startswith("221 bye; record "))
             house.advance(1.999)
             self.assertEqual("", peer.ending)
             house.advance(0.001)

@@ -4,6 +4,8 @@ Tests for L{tcpsvc.limits}.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import define
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +29,8 @@ class _Session(Protocol):
 
     requests = bytesIn = bytesOut = 0
     busy = False
+    mayBeTold = True
+    outcome: ClassVar[dict[str, object]] = {}
 
     def inputEnded(self) -> None:
         """Nothing happens."""

@@ -102,6 +102,7 @@ class SilenceTests(SynchronousTestCase):
         self.assertEqual(
             [("192.0.2.1:49152", "no handshake within 10 s")], _failures(self.house)
         )
+        self.house.advance(1)
         self.assertEqual([], self.house.clock.getDelayedCalls())
 
     def test_patienceInTheMiddle(self) -> None:
@@ -143,6 +144,7 @@ class SilenceTests(SynchronousTestCase):
             leave(peer)
             self.assertNotEqual("", peer.ending)
             self.assertEqual([("192.0.2.1:49152", "the client left")], _failures(house))
+            house.advance(1)
             self.assertEqual([], house.clock.getDelayedCalls())
 
     def test_noDataAfterGivingUp(self) -> None:
@@ -239,7 +241,10 @@ class DisplacementTests(SynchronousTestCase):
         alice.shakeHands()
         self.assertEqual("", alice.ending)
         self.assertIn("you are alice", alice.lines[0])
-        self.assertEqual(18, len(_failures(self.house)))
+        self.house.flood.tellAll()
+        first, others = self.house.trail.of("handshake.failed")
+        self.assertNotIn("count", first)
+        self.assertEqual(17, others["count"])
 
     def test_oneAfterTheOther(self) -> None:
         """
@@ -248,10 +253,10 @@ class DisplacementTests(SynchronousTestCase):
         """
         for _ in range(6):
             self.house.knock()
-        self.assertEqual(
-            [(f"192.0.2.1:{49152 + number}", DISPLACED) for number in range(3)],
-            _failures(self.house),
-        )
+        self.assertEqual([("192.0.2.1:49152", DISPLACED)], _failures(self.house))
+        self.house.advance(1)
+        self.assertEqual(("192.0.2.1:49154", DISPLACED), _failures(self.house)[1])
+        self.assertEqual(2, self.house.trail.of("handshake.failed")[1]["count"])
         self.assertEqual([0, 1, 2], self.ended())
 
     def test_inHandshake(self) -> None:
@@ -448,14 +453,20 @@ class RecordTests(SynchronousTestCase):
     def test_trailBroken(self) -> None:
         """
         A trail that cannot be written is no reason for an exception; the log
-        says so.
+        has the failure all the same.
         """
         house = House()
         house.trail.broken = "disk full"
         peer = house.visit(context=clientContext(None))
         self.assertEqual("closed", peer.ending)
         self.assertEqual([], house.trail.events())
-        self.assertIn("disk full", house.log.texts())
+        self.assertEqual(
+            [
+                "refused 192.0.2.1:49152 in the handshake: no certificate",
+                "not recorded yet",
+            ],
+            house.log.texts(),
+        )
 
     def test_noRecordOfSuccess(self) -> None:
         """

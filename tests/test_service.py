@@ -7,8 +7,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from twisted.application.service import IService
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IReactorFromThreads
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel
@@ -25,14 +27,24 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tcpsvc.audit.trail import Trail
 from tcpsvc.commands import command, commandsOf
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.service import ExclusiveService, Settings, StartError
+from tcpsvc.tls import ALPN_CONTROL
 from tcpsvc.wire import Request
 from tests.certificates import authority
 from tests.peers import Peer, clientContext, namedPair, serverMaterial
-from tests.support import EPOCH, LogLines
+from tests.support import (
+    EPOCH,
+    Beside,
+    LogLines,
+    atOnce,
+    auditKey,
+    openedTrail,
+    verifiedRecords,
+)
+
+COMMON = ("seq", "time", "event", "prev")
 
 
 @implementer(IListeningPort)
@@ -62,18 +74,21 @@ class _Port:
         return self.address
 
 
+@implementer(IReactorFromThreads)
 class _Reactor(MemoryReactorClock):
     """
     A reactor in memory, some of whose ports are taken.
 
     @ivar taken: What listening on a port fails with.
     @ivar ports: The ports that were opened, in order.
+    @ivar fromThreads: What threads and signals want to be called.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.taken: dict[int, Exception] = {}
         self.ports: list[_Port] = []
+        self.fromThreads: list[Callable[[], object]] = []
         self.advance(EPOCH)
 
     def listenTCP(
@@ -91,13 +106,11 @@ class _Reactor(MemoryReactorClock):
         self.ports.append(_Port(UNIXAddress(address.encode()), factory))
         return self.ports[-1]
 
-
-def _atOnce(work: Callable[[], None]) -> Deferred[None]:
-    """
-    Run a blocking call here and now.
-    """
-    work()
-    return succeed(None)
+    def callFromThread(  # type: ignore[override]  # the interface's has no self
+        self, call: Callable[[], object]
+    ) -> None:
+        """Call it in a later turn."""
+        self.fromThreads.append(call)
 
 
 class _Fruit:
@@ -120,8 +133,9 @@ class ServiceTestCase(SynchronousTestCase):
         """
         Make it.
         """
-        self.reactor = _Reactor()
+        self.reactor: Any = _Reactor()
         self.lines = LogLines()
+        self.left: list[int] = []
         self.path = Path(self.mktemp())
         self.patch(sys, "excepthook", sys.excepthook)
         self.service = self.make()
@@ -140,13 +154,19 @@ class ServiceTestCase(SynchronousTestCase):
             commands=(),
             audit=self.path,
             auditSync="no",
+            auditKey=auditKey(),
+            auditMaxOctets=0,
             idleTimeout=900.0,
             maxSession=28800.0,
             handshakeTimeout=10.0,
             maxPending=16,
         )
         return ExclusiveService(
-            evolve(settings, **changes), self.reactor, _atOnce, self.lines
+            evolve(settings, **changes),
+            self.reactor,
+            atOnce,
+            self.lines,
+            self.left.append,
         )
 
     def start(self, service: ExclusiveService | None = None) -> ExclusiveService:
@@ -192,7 +212,7 @@ class ServiceTestCase(SynchronousTestCase):
         """
         Another service could write the trail.
         """
-        Trail(self.path, "no", self.reactor, _atOnce).close()
+        openedTrail(self.path).close()
 
 
 class StartTests(ServiceTestCase):
@@ -276,6 +296,7 @@ class StartTests(ServiceTestCase):
                 "listening on 0.0.0.0:4433, mutual TLS 1.2 or later",
                 "listening on unix:/run/tcpsvc, mutual TLS 1.2 or later",
                 "listening on unix:/run/plain, plaintext, anonymous",
+                "there is no revocation list: nobody is revoked",
             ],
             self.lines.texts(),
         )
@@ -405,7 +426,7 @@ class CannotStartTests(ServiceTestCase):
         """
         A trail that another service writes.
         """
-        other = Trail(self.path, "no", self.reactor, _atOnce)
+        other = openedTrail(self.path)
         self.addCleanup(other.close)
         self.assertCannotStart(
             f"{self.path}: another service writes this audit trail; name another "
@@ -419,7 +440,8 @@ class CannotStartTests(ServiceTestCase):
         """
         self.path.write_bytes(b"rubbish\n")
         self.assertCannotStart(
-            f"{self.path}: the last line is no record: it is not JSON"
+            f"{self.path}: line 1 is damaged: it is not JSON; nothing is recorded "
+            "behind it. Keep the file, and move it away to start anew"
         )
 
     def test_trailBroken(self) -> None:
@@ -469,7 +491,9 @@ class CannotStartTests(ServiceTestCase):
         """
         fruit = tuple(commandsOf(_Fruit()))
         self.assertCannotStart(
-            "there are two commands for the verb FRUIT", commands=fruit + fruit
+            "two commands for the verb FRUIT: "
+            "tests.test_service._Fruit.fruit and tests.test_service._Fruit.fruit",
+            commands=fruit + fruit,
         )
         self.assertTrailFree()
 
@@ -537,8 +561,10 @@ class StopTests(ServiceTestCase):
         self.start()
         self.assertIsNone(self.successResultOf(self.service.stopService()))
         self.assertEqual([True, True], [port.stopped for port in self.reactor.ports])
-        self.assertEqual(["service.started", "service.stopped"], self.events())
-        started, stopped = self.records()
+        self.assertEqual(
+            ["service.started", "service.stopped", "checkpoint"], self.events()
+        )
+        started, stopped, _ = self.records()
         for name in ("version", "listeners", "backend", "sync", "certificate"):
             self.assertEqual(started[name], stopped[name])
         self.assertTrailFree()
@@ -567,7 +593,14 @@ class StopTests(ServiceTestCase):
         self.assertEqual("closed", alice.ending)
         self.assertIsNone(self.successResultOf(stopped))
         self.assertEqual(
-            ["service.started", "session.opened", "session.closed", "service.stopped"],
+            [
+                "service.started",
+                "session.opened",
+                "session.closed",
+                "checkpoint",
+                "service.stopped",
+                "checkpoint",
+            ],
             self.events(),
         )
         self.assertEqual("shutdown", self.records()[2]["reason"])
@@ -587,7 +620,7 @@ class StopTests(ServiceTestCase):
         self.reactor.advance(0.1)
         alice.pump()
         self.successResultOf(stopped)
-        self.assertEqual("service.stopped", self.events()[-1])
+        self.assertEqual(["service.stopped", "checkpoint"], self.events()[-2:])
 
     def test_pending(self) -> None:
         """
@@ -609,10 +642,13 @@ class StopTests(ServiceTestCase):
                 "handshake.failed",
                 "handshake.failed",
                 "service.stopped",
+                "checkpoint",
             ],
             self.events(),
         )
-        self.assertEqual("the service is stopping", self.records()[1]["reason"])
+        for record in self.records()[1:3]:
+            self.assertEqual("the service is stopping", record["reason"])
+        self.assertEqual(1, self.records()[2]["count"])
         self.assertEqual([], self.errors())
         self.assertEqual([], self.reactor.getDelayedCalls())
 
@@ -660,7 +696,7 @@ class StopTests(ServiceTestCase):
         stuck.errback(RuntimeError("stuck"))
         alice.pump()
         self.successResultOf(stopped)
-        self.assertEqual("service.stopped", self.events()[-1])
+        self.assertEqual(["service.stopped", "checkpoint"], self.events()[-2:])
         self.assertTrailFree()
 
     def test_again(self) -> None:
@@ -672,8 +708,8 @@ class StopTests(ServiceTestCase):
         again = self.start(self.make())
         self.successResultOf(again.stopService())
         records = self.records()
-        self.assertEqual([1, 2, 3, 4], [record["seq"] for record in records])
-        self.assertEqual("service.stopped", records[3]["event"])
+        self.assertEqual([*range(1, 7)], [record["seq"] for record in records])
+        self.assertEqual("service.stopped", records[4]["event"])
 
     def test_certificate(self) -> None:
         """
@@ -686,3 +722,252 @@ class StopTests(ServiceTestCase):
         assert shown is not None
         self.assertEqual(fingerprintOf(shown), self.records()[0]["certificate"])
         self.assertEqual(authority().certificate.subject, shown.issuer)
+
+
+class AuditTests(ServiceTestCase):
+    """
+    What becomes of the trail when things go wrong.
+    """
+
+    def verified(self) -> list[dict[str, Any]]:
+        """
+        The records of the trail; each link is checked.
+        """
+        return verifiedRecords(self.path)
+
+    def kill(self, *peers: Peer) -> None:
+        """
+        Let the service be killed: nothing more is written.
+        """
+        contents = self.path.read_bytes()
+        service, self.service = self.service, self.make()
+        stopped = service.stopService()
+        for peer in peers:
+            peer.pump()
+        self.successResultOf(stopped)
+        self.path.write_bytes(contents)
+        self.lines.events.clear()
+        self.reactor.ports.clear()
+
+    def test_crash(self) -> None:
+        """
+        Sessions that a crash has cut off, control sessions too, are closed by the
+        next start, before it says that it has started, with what is known of them;
+        the log says so.
+        """
+        self.start()
+        alice = self.visit()
+        alice.send(b"NOOP\r\nNOOP\r\n")
+        bob = self.visit("bob", alpn=[ALPN_CONTROL])
+        bob.send(b"WHO\r\n")
+        opened = [
+            r["session"] for r in self.verified() if r["event"] == "session.opened"
+        ]
+        before = len(self.verified())
+        self.kill(alice, bob)
+        self.start()
+        events = [
+            record
+            for record in self.verified()[before:]
+            if record["event"] != "checkpoint"
+        ]
+        unknown = {"bytes_in": None, "bytes_out": None, "duration_s": None}
+        for record, session, requests in zip(events, opened, (2, 1), strict=False):
+            self.assertEqual(
+                {
+                    "session": session,
+                    "reason": "crash",
+                    "requests": requests,
+                    **unknown,
+                },
+                {k: v for k, v in record.items() if k not in COMMON},
+            )
+            self.assertIn(
+                f"session {session} was cut off by a crash", self.lines.texts()
+            )
+        self.assertEqual(
+            ["session.closed", "session.closed", "service.started"],
+            [record["event"] for record in events],
+        )
+        before = len(self.verified())
+        self.kill()
+        self.start()
+        self.assertEqual("service.started", self.verified()[before]["event"])
+
+    def test_torn(self) -> None:
+        """
+        A torn line is kept, and the log says where.
+        """
+        self.start()
+        self.kill()
+        with self.path.open("ab") as file:
+            file.write(b'{"seq":2,"ti')
+        self.start()
+        [torn] = self.path.parent.glob(f"{self.path.name}.torn-*")
+        self.addCleanup(torn.unlink)
+        self.assertEqual(b'{"seq":2,"ti', torn.read_bytes())
+        self.assertIn(
+            f"the trail's last line was torn; it is kept in {torn}", self.lines.texts()
+        )
+        self.assertEqual(2, len(self.verified()))
+
+    def test_dies(self) -> None:
+        """
+        If the disk fails the process ends at once, with status 74, once; the log
+        says why.
+        """
+
+        def fail(_: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.patch(os, "fdatasync", fail)
+        self.start(self.make(auditSync="always"))
+        self.assertEqual([74], self.left)
+        self.assertIn(
+            f"{self.path}: cannot be forced to the disk: Input/output error; "
+            "exit status 74",
+            self.lines.texts(),
+        )
+        alice = self.visit()
+        self.assertEqual([], alice.lines)
+        self.reactor.advance(100)
+        self.assertEqual([74], self.left)
+
+    def test_always(self) -> None:
+        """
+        Under C{always} it serves as under any other policy.
+        """
+        self.start(self.make(auditSync="always"))
+        alice = self.visit()
+        alice.send(b"ECHO one\r\nQUIT\r\n")
+        self.assertEqual("200 one", alice.lines[1])
+
+    def test_receipt(self) -> None:
+        """
+        A session's last reply names the last record before it and the SHA-256 of
+        that record's line.
+        """
+        self.start()
+        alice = self.visit()
+        alice.send(b"ECHO one\r\nQUIT\r\n")
+        bye, word, number, digest = alice.lines[-1].rsplit(" ", 3)
+        self.assertEqual(("221 bye;", "record"), (bye, word))
+        lines = self.path.read_bytes().splitlines()
+        self.assertEqual(digest, sha256(lines[int(number) - 1]).hexdigest())
+        self.assertEqual(
+            ("request", "QUIT"),
+            tuple(json.loads(lines[int(number) - 1])[k] for k in ("event", "request")),
+        )
+        self.assertEqual("reply", json.loads(lines[int(number)])["event"])
+
+    def test_blocked(self) -> None:
+        """
+        If nothing can be recorded no reply leaves, the session ends with 421
+        AUDIT-UNAVAILABLE, and nobody is admitted; then it goes on by itself, and
+        the trail tells how the session ended and who was turned away.
+        """
+        self.start()
+        alice = self.visit()
+        alice.send(b"ECHO one\r\n")
+
+        def full(descriptor: int, octets: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), descriptor, octets)
+
+        broken = self.patch(os, "write", full)
+        alice.send(b"ECHO two\r\n")
+        self.assertEqual("200 one", alice.lines[-2])
+        self.assertTrue(alice.lines[-1].startswith("421 AUDIT-UNAVAILABLE"))
+        self.assertEqual("closed", alice.ending)
+        for name, alpn in (("bob", []), ("bob", [ALPN_CONTROL])):
+            bob = self.visit(name, alpn=alpn)
+            self.assertTrue(bob.lines[0].startswith("421 AUDIT-UNAVAILABLE"))
+        broken.restore()
+        bob = self.visit("bob")
+        self.assertTrue(bob.lines[0].startswith("421 AUDIT-UNAVAILABLE"))
+        self.reactor.advance(1)
+        bob = self.visit("bob")
+        bob.send(b"STATUS\r\n")
+        self.assertRegex(
+            bob.lines[-1], "211 audit_state: open, was blocked from .* to "
+        )
+        events = [
+            (record["event"], record.get("reason"), record.get("count"))
+            for record in self.verified()
+            if record["event"]
+            in ("session.opened", "session.closed", "session.refused")
+        ]
+        self.assertEqual(
+            [
+                ("session.opened", None, None),
+                ("session.closed", "audit-unavailable", None),
+                ("session.refused", "audit-unavailable", None),
+            ],
+            events[:3],
+        )
+        self.assertEqual(
+            [None, 2],
+            [count for event, _, count in events if event == "session.refused"],
+        )
+
+    def test_hangUp(self) -> None:
+        """
+        At SIGHUP, in a later turn, a new file begins if the old one was renamed.
+        """
+        former = signal.getsignal(signal.SIGHUP)
+        self.addCleanup(signal.signal, signal.SIGHUP, former)
+        self.start()
+        for call, arguments, options in self.reactor.whenRunningHooks:
+            call(*arguments, **options)
+        other = self.path.with_name(f"{self.path.name}.1")
+        self.path.rename(other)
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.assertFalse(self.path.exists())
+        [call] = self.reactor.fromThreads
+        call()
+        self.visit()
+        self.assertEqual(
+            ["service.started", "checkpoint", "session.opened"],
+            [record["event"] for record in verifiedRecords(other, self.path)],
+        )
+
+    def test_size(self) -> None:
+        """
+        At the size of the settings a new file begins.
+        """
+        self.start(self.make(auditMaxOctets=3000))
+        alice = self.visit()
+        for _ in range(10):
+            alice.send(b"ECHO " + b"x" * 300 + b"\r\n")
+        former = sorted(self.path.parent.glob(f"{self.path.name}.2*"))
+        self.assertGreater(len(former), 1)
+        verifiedRecords(*former, self.path)
+
+    def test_stoppedInNewFile(self) -> None:
+        """
+        A service that stops while a new file begins, and cannot write to it, says
+        so in the log, and that is all.
+        """
+        beside = Beside()
+        service = ExclusiveService(
+            self.make(auditSync="always")._settings,
+            self.reactor,
+            beside,
+            self.lines,
+            self.left.append,
+        )
+        self.start(service)
+        beside.workAll()
+        self.path.rename(self.path.with_name(f"{self.path.name}.1"))
+        service._trail.reopen()
+
+        def full(descriptor: int, octets: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), descriptor, octets)
+
+        self.patch(os, "write", full)
+        self.successResultOf(service.stopService())
+        self.assertEqual([], self.flushLoggedErrors())
+        self.assertIn(
+            f"{self.path}: cannot be written: No space left on device",
+            self.lines.texts(),
+        )
+        self.assertEqual(b"", self.path.read_bytes())

@@ -19,6 +19,7 @@ from tcpsvc.answering import Answering
 from tcpsvc.builtin import Conversation, Farewell
 from tcpsvc.commands import Command, Commands, commandsOf
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession
+from tcpsvc.recorded import Recorded
 from tcpsvc.session import (
     MAX_GATHERED_OCTETS,
     MAX_WAITING_OCTETS,
@@ -138,7 +139,7 @@ class SessionTests(SynchronousTestCase):
         self.commands = Commands(
             [
                 *commandsOf(Conversation(self.clock.seconds)),
-                *commandsOf(Farewell()),
+                *commandsOf(Farewell(trail)),
                 Command("DO", self.do, argument="WHAT"),
                 Command("LATE", self.late, argument="WHAT"),
                 Command("FIRED", lambda request: succeed(request.argument), "N"),
@@ -150,6 +151,7 @@ class SessionTests(SynchronousTestCase):
         self.session = CommandSession(
             self.client,
             Answering(self.commands, journal.log),
+            Recorded(self.commands),
             GREETING,
             journal.ofSession("session-1"),
             self.end,
@@ -903,7 +905,9 @@ class DeferredCommitTests(SessionTests):
                 self.commit()
             else:
                 self.waiting.pop().callback("b")
-        self.assertEqual(self.replies(), ["a", "b", "did c", "d", "bye"])
+        *others, last = self.replies()
+        self.assertEqual(others, ["a", "b", "did c", "d"])
+        self.assertTrue(last.startswith("bye; record "), last)
         self.assertEqual(self.ends, ["quit"])
 
     def test_requestFails(self) -> None:
@@ -1032,7 +1036,7 @@ class EndTests(SessionTests):
         behind it was done.
         """
         self.assertEqual(self.ends, ["quit"])
-        self.assertEqual(self.replies()[-1], reply)
+        self.assertEqual(self.replies()[-1].partition(";")[0], reply)
         self.assertEqual(self.calls, [])
         self.assertEqual(len(self.trail.of("request")), self.session.requests)
         self.assertEqual(len(self.trail.of("reply")), len(self.replies()))
@@ -1288,7 +1292,7 @@ class CommandBackendTests(SynchronousTestCase):
         ends: list[str] = []
         for name in ("alice", "bob"):
             session = backend.openSession(
-                clientNamed(name), journal.ofSession(f"of {name}"), ends.append
+                clientNamed(name), journal.ofSession(f"of {name}"), ends.append, True
             )
             self.assertTrue(verifyObject(ISession, session))
             transport = ProducerTransport()

@@ -5,11 +5,12 @@ Tests for L{tcpsvc.sockets}.
 from __future__ import annotations
 
 import socket
+import struct
 from typing import cast
 
 from twisted.internet import tcp, unix
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IListeningPort, ITCPTransport
+from twisted.internet.interfaces import IListeningPort, ISystemHandle, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,6 +22,7 @@ from tcpsvc.sockets import (
     MAX_CLOSING,
     Closing,
     Transport,
+    hasFailed,
     holdAcceptsDown,
     tune,
     written,
@@ -301,3 +303,49 @@ class ClosingTests(SynchronousTestCase):
         self.closing.closed(cast(Transport, transports[5]))
         self.close()
         self.assertFalse(any(transport.aborted for transport in transports))
+
+
+class PulseTests(SynchronousTestCase):
+    """
+    L{hasFailed} on real sockets.
+    """
+
+    def test_reset(self) -> None:
+        """
+        A connection that was reset has failed, though nobody reads from it; one
+        that is well, or has only been closed by the peer, has not.
+        """
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+        self.addCleanup(server.close)
+        transport = _OnSocket(server)
+        client.sendall(b"unread")
+        self.assertFalse(hasFailed(transport))
+        client.shutdown(socket.SHUT_WR)
+        self.assertFalse(hasFailed(transport))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        self.assertTrue(hasFailed(transport))
+
+    def test_inMemory(self) -> None:
+        """
+        A transport without a socket has not failed.
+        """
+        self.assertFalse(hasFailed(ProducerTransport()))
+
+
+@implementer(ISystemHandle)
+class _OnSocket(ProducerTransport):
+    """
+    A transport with a real socket under it.
+    """
+
+    def __init__(self, handle: socket.socket) -> None:
+        super().__init__()
+        self.handle = handle
+
+    def getHandle(self) -> socket.socket:
+        """The socket."""
+        return self.handle

@@ -166,7 +166,7 @@ class ValueTests(TapTestCase):
                 self.assertUsage(
                     f"--{name}={value}", words=(f"--{name}", "seconds is wanted")
                 )
-        self.assertUsage("--handshake-timeout=0", words=("above 0",))
+        self.assertUsage("--handshake-timeout=0", words=("more than 0",))
         self.assertEqual(0.0, self.parsed("--idle-timeout=0").idleTimeout)
 
     def test_count(self) -> None:
@@ -236,7 +236,7 @@ class EndpointTests(TapTestCase):
                 "tcp:x",
                 "tcp:1:colour=red",
             ):
-                self.assertUsage(option, value, words=(f"{option} {value}:",))
+                self.assertUsage(option, value, words=(f"{option} {value!r}: ",))
 
     def test_otherTLS(self) -> None:
         """

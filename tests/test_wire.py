@@ -598,7 +598,7 @@ class ReplyParserTests(SynchronousTestCase):
         """
         for line in (b"", b"hello", b"20 x", b"2000", b"100 x", b"600 x", b"200_x"):
             error = self.assertRaises(ProtocolError, self.parse, [line + b"\r\n"])
-            self.assertIn(repr(line.decode()), str(error))
+            self.assertEqual(f"no reply, but {line.decode()!r}", str(error))
         error = self.assertRaises(ProtocolError, self.parse, [b"x" * 5000 + b"\n"])
         self.assertLess(len(str(error)), 120)
 

@@ -6,14 +6,12 @@ What was written, forced to the disk, while the reactor goes on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from tcpsvc.audit.file import TrailFile, syncDirectory
+from tcpsvc.audit.file import TrailFile
 
 InThread = Callable[[Callable[[], None]], "Deferred[None]"]
 """
@@ -30,30 +28,28 @@ class Disk:
 
     def __init__(self, inThread: InThread, die: Callable[[str], None]) -> None:
         """
-        @param die: Called with the reason when the disk fails. It is not asked
-            again: a later call may succeed although the data is lost.
+        @param die: Called once, with the reason, when the disk fails. It is not
+            asked again: a later call may succeed although the data is lost.
         """
         self._inThread = inThread
         self._die = die
-        self._files: dict[TrailFile, int] = {}
-        self._directories: list[Path] = []
+        self._files: list[TrailFile] = []
         self._waiting: list[Deferred[None]] = []
         self._busy = False
+        self._dead = False
 
-    def force(self, file: TrailFile, directory: Path | None = None) -> Deferred[None]:
+    def force(self, file: TrailFile) -> Deferred[None]:
         """
-        Force a file to the disk.
+        Force a file to the disk, after those that were to be forced before.
 
-        @param directory: A directory whose names are forced too.
         @return: Fires when all that was written to the file by now is there. It
             never does if the disk fails.
         """
         done: Deferred[None] = Deferred()
         self._waiting.append(done)
         if file not in self._files:
-            self._files[file] = file.twin()
-        if directory is not None:
-            self._directories.append(directory)
+            file.hold()
+            self._files.append(file)
         if not self._busy:
             self._begin()
         return done
@@ -62,32 +58,31 @@ class Disk:
         """
         Force a file to the disk, and wait for it.
         """
+        if self._dead:
+            return
         try:
-            os.fdatasync(file.descriptor)
+            file.sync()
         except OSError as error:
-            self._die(error.strerror or str(error))
+            self._fail(error)
 
     def _begin(self) -> None:
         """
         Force all that waits, and after that what has come meanwhile.
         """
-        descriptors, self._files = list(self._files.values()), {}
-        directories, self._directories = self._directories, []
+        files, self._files = self._files, []
         waiting, self._waiting = self._waiting, []
         self._busy = True
 
         def work() -> None:
-            for descriptor in descriptors:
-                os.fdatasync(descriptor)
-            for directory in directories:
-                syncDirectory(directory)
+            for file in files:
+                file.sync()
 
         def done(result: Failure | None) -> None:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            for file in files:
+                file.close()
             if isinstance(result, Failure):
-                error = result.value
-                self._die(getattr(error, "strerror", None) or str(error))
+                self._fail(result.value)
+            if self._dead:
                 return
             self._busy = False
             if self._waiting:
@@ -96,3 +91,12 @@ class Disk:
                 one.callback(None)
 
         self._inThread(work).addBoth(done)
+
+    def _fail(self, error: BaseException | None) -> None:
+        """
+        The disk has failed: nothing is forced any more, and nobody is told that
+        anything was.
+        """
+        if not self._dead:
+            self._dead = self._busy = True
+            self._die(getattr(error, "strerror", None) or str(error))

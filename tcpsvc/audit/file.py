@@ -1,11 +1,13 @@
 # -*- test-case-name: tests.test_audit_file -*-
 
 """
-The file under the trail: opened for one writer, appended to, cut back.
+The file under the trail: opened for one writer, appended to, cut back, forced
+to the disk.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -19,6 +21,12 @@ class TrailError(Exception):
     """
 
 
+class TrailInUse(TrailError):
+    """
+    Another process writes the trail.
+    """
+
+
 class TrailFile:
     """
     One file that this process appends to, and no other.
@@ -27,6 +35,10 @@ class TrailFile:
     @ivar size: How many octets of it are whole records.
     """
 
+    _torn = False
+    _named = False
+    _holders = 1
+
     def __init__(self, path: Path) -> None:
         """
         Open the file, or make it, so that only its owner can read it.
@@ -34,13 +46,19 @@ class TrailFile:
         @raise TrailError: If that cannot be done, or another process has it.
         """
         self.path = path
-        self.descriptor = _opened(path)
+        self._descriptor = _opened(path)
         try:
-            _lock(path, self.descriptor)
-            self.size = os.fstat(self.descriptor).st_size
-            self._torn = False
+            _lock(path, self._descriptor)
+            self.size = os.fstat(self._descriptor).st_size
+            self._directory = _openedDirectory(path)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise TrailError(
+                f"{path}: the audit trail cannot be opened: its directory: "
+                f"{error.strerror}"
+            ) from None
         except BaseException:
-            os.close(self.descriptor)
+            os.close(self._descriptor)
             raise
 
     def append(self, octets: bytes | bytearray) -> None:
@@ -50,13 +68,12 @@ class TrailFile:
         @raise OSError: If they could not be written. The file is then as long
             as it was before, or will be before anything else is written.
         """
-        if self._torn:
-            self.cutTo(self.size)
+        self.settle()
         try:
             with memoryview(octets) as view:
-                at = os.write(self.descriptor, view)
+                at = os.write(self._descriptor, view)
                 while at < len(view):
-                    at += os.write(self.descriptor, view[at:])
+                    at += os.write(self._descriptor, view[at:])
         except OSError:
             self._torn = True
             with suppress(OSError):
@@ -64,11 +81,21 @@ class TrailFile:
             raise
         self.size += len(octets)
 
+    def settle(self) -> None:
+        """
+        Cut off what is left of a write that has failed, if that could not be
+        done at once.
+
+        @raise OSError: If it still cannot.
+        """
+        if self._torn:
+            self.cutTo(self.size)
+
     def cutTo(self, size: int) -> None:
         """
         Cut the file off behind its first C{size} octets.
         """
-        os.ftruncate(self.descriptor, size)
+        os.ftruncate(self._descriptor, size)
         self.size = size
         self._torn = False
 
@@ -76,7 +103,25 @@ class TrailFile:
         """
         Read at most C{octets} octets from the C{at}-th on.
         """
-        return os.pread(self.descriptor, octets, at)
+        return os.pread(self._descriptor, octets, at)
+
+    def sync(self) -> None:
+        """
+        Force to the disk what was written so far; and, the first time, the
+        file's name. Blocks, so a thread may call it.
+
+        @raise OSError: If the disk has failed.
+        """
+        os.fdatasync(self._descriptor)
+        if not self._named:
+            _syncDirectory(self._directory)
+            self._named = True
+
+    def isNowhere(self) -> bool:
+        """
+        Whether the file has no name any more: it ends when it is closed.
+        """
+        return os.fstat(self._descriptor).st_nlink == 0
 
     def isAt(self, path: Path) -> bool:
         """
@@ -84,33 +129,53 @@ class TrailFile:
         """
         try:
             there = path.lstat()
-        except FileNotFoundError:
+        except OSError:
             return False
-        return os.path.samestat(there, os.fstat(self.descriptor))
+        return os.path.samestat(there, os.fstat(self._descriptor))
 
-    def twin(self) -> int:
+    def hold(self) -> None:
         """
-        @return: Another descriptor of the file, which a thread may use and has
-            to close, whatever becomes of this one.
+        Keep the file open until it was closed once more.
         """
-        return os.dup(self.descriptor)
+        self._holders += 1
 
     def close(self) -> None:
         """
-        Let another process write the file.
+        Let another process write the file, if nobody holds it open.
         """
-        os.close(self.descriptor)
+        self._holders -= 1
+        if not self._holders:
+            os.close(self._descriptor)
+            os.close(self._directory)
 
 
-def syncDirectory(path: Path) -> None:
+def syncName(path: Path) -> None:
     """
-    Force the names in a directory to the disk.
+    Force the name of a file to the disk.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = _openedDirectory(path)
     try:
-        os.fsync(descriptor)
+        _syncDirectory(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _openedDirectory(path: Path) -> int:
+    """
+    A descriptor of the directory that a file is in.
+    """
+    return os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _syncDirectory(descriptor: int) -> None:
+    """
+    Force the names in a directory to the disk, as far as its file system can.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def _opened(path: Path) -> int:
@@ -139,7 +204,7 @@ def _lock(path: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise TrailError(
+        raise TrailInUse(
             f"{path}: another service writes this audit trail; name another file "
             "with --audit"
         ) from None

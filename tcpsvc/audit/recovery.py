@@ -5,15 +5,16 @@ What a start finds at the end of a trail, and makes of it.
 
 A line that a crash has cut off is moved out of the way. What stands before it
 is verified from the last checkpoint on; damage there is not for a service to
-mend, and stops the start. The cost does not grow with the trail.
+mend, and stops the start, with nothing changed. The cost does not grow with the
+trail.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tcpsvc.audit.chain import BrokenRecord, Chain, Record, parsed
 from tcpsvc.audit.checkpoint import CHECKPOINT_MARK, isSignedBy, nameOf
-from tcpsvc.audit.file import TrailError, TrailFile, syncDirectory
+from tcpsvc.audit.file import TrailError, TrailFile, TrailInUse, syncName
 from tcpsvc.times import toCompact
 
 MAX_TAIL_OCTETS = 256 * 1024 * 1024
@@ -32,6 +33,8 @@ looked for.
 """
 
 _BLOCK = 64 * 1024
+
+_Read = Callable[[int, int], bytes]
 
 
 @define
@@ -52,6 +55,18 @@ class Ending:
     torn: Path | None = None
 
 
+class _Damage(BrokenRecord):
+    """
+    One of several lines is no record, or not the next one.
+
+    @ivar number: How many good ones stand before it.
+    """
+
+    def __init__(self, problem: BrokenRecord, number: int) -> None:
+        super().__init__(str(problem))
+        self.number = number
+
+
 def recover(file: TrailFile, now: float, key: Ed25519PublicKey) -> Ending:
     """
     Bring the end of a trail in order.
@@ -60,83 +75,139 @@ def recover(file: TrailFile, now: float, key: Ed25519PublicKey) -> Ending:
     @param key: The key whose checkpoints are verified.
     @raise TrailError: If there is damage; the message has the line's number.
     """
-    torn = _moveTornLine(file, now)
-    if file.size == 0:
-        ending = _predecessor(file.path) or Ending()
-    else:
-        ending = _endingOf(file, key)
-    ending.torn = torn
-    return ending
+    return _Recovery(file.path, now, key).ending(file)
 
 
-def _moveTornLine(file: TrailFile, now: float) -> Path | None:
+@define
+class _Recovery:
     """
-    Move what stands behind the last newline into a file of its own.
+    The recovery of one trail.
 
-    @return: That file, if there was anything to move.
+    @ivar _path: The file's name; those of former files begin with it.
     """
-    at = file.size
-    torn = b""
-    while at > 0:
-        block = file.read(max(0, at - _BLOCK), min(at, _BLOCK))
-        cut = block.rfind(b"\n") + 1
-        torn = block[cut:] + torn
-        at -= len(block) - cut
-        if cut:
-            break
-        if len(torn) > MAX_TAIL_OCTETS:
-            raise TrailError(f"{file.path}: this is no audit trail: it has no lines")
-    if not torn:
-        return None
-    path = file.path.with_name(f"{file.path.name}.torn-{toCompact(now)}")
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as kept:
-            kept.write(torn)
-            kept.flush()
-            os.fsync(descriptor)
-        syncDirectory(path.parent)
-    except OSError as error:
-        raise TrailError(
-            f"{file.path}: the last line is torn and cannot be moved to {path}: "
-            f"{error.strerror}"
-        ) from None
-    file.cutTo(at)
-    return path
+
+    _path: Path
+    _now: float
+    _key: Ed25519PublicKey
+
+    def ending(self, file: TrailFile) -> Ending:
+        """
+        Bring the end of one of the trail's files in order.
+        """
+        end = _endOfLines(file.read, file.size, file.path)
+        ending, end = self._verified(file, end)
+        if end < file.size:
+            ending.torn = _moveTorn(file, end, self._now)
+        return ending
+
+    def _verified(self, file: TrailFile, end: int) -> tuple[Ending, int]:
+        """
+        Verify the records before C{end} from the last checkpoint on.
+
+        @return: How they end, and where. That is before C{end} if there are
+            octets that were never written: a power cut leaves zeros in
+            place of what it has kept from the disk.
+        """
+        if end == 0:
+            return self._predecessor() or Ending(), 0
+        lines = _sinceCheckpoint(_backwards(file.read, end, file.path))
+        ending = Ending()
+        try:
+            first = parsed(lines[0])
+            if first.event != "checkpoint" and first.seq > 1:
+                former = self._predecessor(first.prev)
+                ending.left = former.left if former is not None else {}
+        except BrokenRecord:
+            pass  # as _follow is going to find
+        try:
+            _follow(ending, lines, self._key)
+        except _Damage as problem:
+            at = end - sum(len(line) + 1 for line in lines[problem.number :])
+            if b"\0" in lines[problem.number]:
+                return self._verified(file, at)
+            raise TrailError(
+                f"{file.path}: line {_lines(file, at) + 1} is damaged: {problem}; "
+                "nothing is recorded behind it. Keep the file, and move it away to "
+                "start anew"
+            ) from None
+        return ending, end
+
+    def _predecessor(self, head: str = "") -> Ending | None:
+        """
+        How the file of the trail ends that was renamed to make room for a new
+        one: the one with the last record.
+
+        @param head: The hash with which it has to end; empty for any.
+        @raise TrailInUse: If another service still writes it.
+        """
+        newest: Record | None = None
+        for path in self._formerFiles():
+            lines = _lastLines(path)
+            try:
+                last = parsed(lines[-1] if lines else b"")
+            except BrokenRecord:
+                continue
+            if head and sha256(lines[-1]).hexdigest() != head:
+                continue
+            if newest is None or last.seq > newest.seq:
+                newest, found, tail = last, path, lines
+        if newest is None:
+            return None
+        try:
+            if found.suffix != ".gz":
+                return self._recovered(found)
+            ending = Ending()
+            _follow(ending, tail, self._key)
+            return ending
+        except TrailInUse:
+            raise
+        except (TrailError, BrokenRecord):
+            # It was moved away because it is damaged, or is only there to read.
+            return Ending(Chain(newest.seq, sha256(tail[-1]).hexdigest()))
+
+    def _recovered(self, path: Path) -> Ending:
+        """
+        Bring a former file in order.
+        """
+        file = TrailFile(path)
+        try:
+            return self.ending(file)
+        finally:
+            file.close()
+
+    def _formerFiles(self) -> list[Path]:
+        """
+        The files that may have been this one before. Of compressed ones, only
+        the newest: to look into them takes long.
+        """
+        name = self._path.name
+        found = [
+            path
+            for path in self._path.parent.iterdir()
+            if path.name.startswith((f"{name}.", f"{name}-"))
+            and not path.name.startswith(f"{name}.torn-")
+            and path.is_file()
+        ]
+        packed = [path for path in found if path.suffix == ".gz"]
+        packed.sort(key=lambda path: path.stat().st_mtime)
+        return [path for path in found if path not in packed[:-1]]
 
 
-def _endingOf(file: TrailFile, key: Ed25519PublicKey) -> Ending:
+def _follow(ending: Ending, lines: list[bytes], key: Ed25519PublicKey) -> None:
     """
-    Verify the records from the last checkpoint on.
+    Follow the records of a trail's end.
+
+    @raise _Damage: If they are no chain.
     """
-    lines: list[bytes] = []
-    for line in _backwards(file):
-        lines.append(line)
-        if CHECKPOINT_MARK in line:
-            break
-    lines.reverse()
-    chain: Chain | None = None
-    ending = Ending()
     for number, line in enumerate(lines):
         try:
             record = parsed(line)
-            if chain is None:
-                chain = Chain(record.seq - 1, record.prev)
-                if record.event != "checkpoint" and record.seq > 1:
-                    former = _predecessor(file.path, record.prev)
-                    ending.left = former.left if former is not None else {}
-            chain.follow(line)
+            if number == 0:
+                ending.chain = Chain(record.seq - 1, record.prev)
+            ending.chain.follow(line)
             _count(ending, record, key)
         except BrokenRecord as problem:
-            behind = len(lines) - number
-            lineNumber = _lines(file) - behind + 1
-            raise TrailError(
-                f"{file.path}: line {lineNumber} is damaged: {problem}; nothing is "
-                "recorded behind it. Keep the file, and move it away to start anew"
-            ) from None
-    assert chain is not None
-    ending.chain = chain
-    return ending
+            raise _Damage(problem, number) from None
 
 
 def _count(ending: Ending, record: Record, key: Ed25519PublicKey) -> None:
@@ -149,10 +220,13 @@ def _count(ending: Ending, record: Record, key: Ed25519PublicKey) -> None:
     session = str(fields.get("session", ""))
     ending.unsigned += 1
     if record.event == "checkpoint":
-        if fields.get("key") == nameOf(key) and not isSignedBy(fields, key):
+        if fields.get("key") == nameOf(key) and not (
+            isSignedBy(fields, key)
+            and (fields["count"], fields["head"]) == (record.seq - 1, record.prev)
+        ):
             raise BrokenRecord("the signature of this checkpoint is wrong")
         ending.unsigned = 0
-        ending.left = sessionsOf(record)
+        ending.left = _sessionsOf(record)
     elif record.event == "session.opened":
         ending.left[session] = 0
     elif record.event == "session.closed":
@@ -161,88 +235,133 @@ def _count(ending: Ending, record: Record, key: Ed25519PublicKey) -> None:
         ending.left[session] += 1
 
 
-def sessionsOf(record: Record) -> dict[str, int]:
+def _sessionsOf(record: Record) -> dict[str, int]:
     """
-    The sessions that were open at a checkpoint, each with its requests so far;
-    none, if the record is no checkpoint.
+    The sessions that were open at a checkpoint, each with its requests so far.
     """
     sessions = record.fields.get("sessions")
-    if record.event != "checkpoint" or not isinstance(sessions, dict):
+    if not isinstance(sessions, dict):
         return {}
     return {name: n for name, n in sessions.items() if isinstance(n, int)}
 
 
-def _backwards(file: TrailFile) -> Iterator[bytes]:
+# Files.
+
+
+def _endOfLines(read: _Read, size: int, path: Path) -> int:
     """
-    The lines of a file that ends with a newline, the last one first.
+    How many octets of a file are whole lines.
     """
-    at = file.size - 1
+    at = size
+    while at > 0:
+        begin = max(0, at - _BLOCK)
+        found = read(begin, at - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        at = begin
+        if size - at > MAX_TAIL_OCTETS:
+            raise TrailError(f"{path}: this is no audit trail: it has no lines")
+    return 0
+
+
+def _backwards(read: _Read, end: int, path: Path) -> Iterator[bytes]:
+    """
+    The lines of a file before C{end}, where one has ended; the last one first.
+    """
+    at = end - 1
     rest: list[bytes] = []
     while at > 0:
-        size = min(at, _BLOCK)
-        at -= size
-        first, *others = file.read(at, size).split(b"\n")
+        begin = max(0, at - _BLOCK)
+        first, *others = read(begin, at - begin).split(b"\n")
+        at = begin
         if others:
             others[-1] += b"".join(reversed(rest))
             yield from reversed(others)
             rest = [first]
         else:
             rest.append(first)
-        if file.size - at > MAX_TAIL_OCTETS:
+        if end - at > MAX_TAIL_OCTETS:
             raise TrailError(
-                f"{file.path}: no checkpoint in the last {MAX_TAIL_OCTETS} octets"
+                f"{path}: no checkpoint in the last {MAX_TAIL_OCTETS} octets; move "
+                "it away to start anew"
             )
     yield b"".join(reversed(rest))
 
 
-def _lines(file: TrailFile) -> int:
+def _sinceCheckpoint(backwards: Iterator[bytes]) -> list[bytes]:
     """
-    How many lines a file has: for a message only, as it reads all of it.
+    The lines from the last checkpoint on, or all if there is none.
     """
-    return sum(file.read(at, _BLOCK).count(b"\n") for at in range(0, file.size, _BLOCK))
+    lines: list[bytes] = []
+    for line in backwards:
+        lines.append(line)
+        if CHECKPOINT_MARK in line:
+            break
+    lines.reverse()
+    return lines
 
 
-def _predecessor(path: Path, head: str = "") -> Ending | None:
+def _lines(file: TrailFile, end: int) -> int:
     """
-    How the trail ends that was renamed to make room for a file at C{path}: the
-    newest of the files whose names begin with its name.
+    How many lines there are before C{end}: for a message only, as it reads all
+    of them.
+    """
+    return sum(
+        file.read(at, min(_BLOCK, end - at)).count(b"\n")
+        for at in range(0, end, _BLOCK)
+    )
 
-    @param head: The hash with which it has to end; empty for any.
+
+def _moveTorn(file: TrailFile, at: int, now: float) -> Path:
     """
-    newest: Ending | None = None
-    for other in path.parent.glob(f"{path.name}[.-]*"):
-        if other.name.startswith(f"{path.name}.torn-"):
-            continue
-        line = _lastLine(other)
+    Move what stands behind the last whole record into a file of its own.
+
+    @return: That file.
+    """
+    path = file.path.with_name(f"{file.path.name}.torn-{toCompact(now)}")
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            record = parsed(line)
-        except BrokenRecord:
-            continue
-        chain = Chain(record.seq, sha256(line).hexdigest())
-        if head and chain.head != head:
-            continue
-        if newest is None or record.seq > newest.chain.records:
-            newest = Ending(chain, sessionsOf(record))
-    return newest
+            with os.fdopen(descriptor, "wb") as kept:
+                for begin in range(at, file.size, _BLOCK):
+                    kept.write(file.read(begin, min(_BLOCK, file.size - begin)))
+                kept.flush()
+                os.fsync(descriptor)
+        except OSError:
+            with suppress(OSError):
+                path.unlink()
+            raise
+        syncName(path)
+        file.cutTo(at)
+    except OSError as error:
+        raise TrailError(
+            f"{file.path}: the last line is torn and cannot be moved to {path}: "
+            f"{error.strerror}"
+        ) from None
+    return path
 
 
-def _lastLine(path: Path) -> bytes:
+def _lastLines(path: Path) -> list[bytes]:
     """
-    The last line of a file, which logrotate may have compressed.
+    The last whole line of a file; of one that logrotate has compressed, all
+    from the last checkpoint on.
     """
+    lines: list[bytes] = []
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as packed:
-                (line,) = deque(packed, maxlen=1) or (b"",)
-                return line.rstrip(b"\n")
+                for line in packed:
+                    if CHECKPOINT_MARK in line:
+                        lines.clear()
+                    if line.endswith(b"\n"):
+                        lines.append(line[:-1])
+            return lines
         with path.open("rb") as plain:
-            end = plain.seek(0, os.SEEK_END)
-            want = _BLOCK
-            while True:
-                plain.seek(max(0, end - want))
-                tail = plain.read().rstrip(b"\n")
-                if b"\n" in tail or want >= end or want > MAX_TAIL_OCTETS:
-                    return tail.rpartition(b"\n")[2]
-                want *= 4
-    except (OSError, EOFError, gzip.BadGzipFile):
-        return b""
+
+            def read(at: int, octets: int) -> bytes:
+                return os.pread(plain.fileno(), octets, at)
+
+            end = _endOfLines(read, os.fstat(plain.fileno()).st_size, path)
+            return [next(_backwards(read, end, path))] if end else []
+    except (OSError, EOFError, TrailError):
+        return []

@@ -26,7 +26,7 @@ from tcpsvc.audit.disk import Disk
 from tcpsvc.audit.file import TrailError, TrailFile
 from tcpsvc.audit.recovery import Ending, recover
 from tcpsvc.interfaces import AuditUnavailable, ITrail
-from tcpsvc.times import toCompact
+from tcpsvc.times import toCompact, toSeconds
 
 SYNC_POLICIES = ("always", "everysec", "no")
 """
@@ -46,11 +46,13 @@ How often a blocked trail tries to write, in seconds.
 
 MAX_KEPT = 256
 """
-How many records a blocked trail keeps to write them later: of those events that
-happen all the same.
+How many records of strangers a blocked trail keeps to write them later.
 """
 
-_KEPT = ("handshake.failed", "session.refused", "session.closed", "service.stopped")
+_STRANGERS = ("handshake.failed", "session.refused")
+_ENDS = ("session.closed", "service.stopped")
+
+_SMALL_OCTETS = 16 * 1024
 
 
 class Taken(NamedTuple):
@@ -81,6 +83,9 @@ def openTrail(
     file = TrailFile(path)
     try:
         ending = recover(file, clock.seconds(), key.public_key())
+    except OSError as error:
+        file.close()
+        raise TrailError(f"{path}: cannot be read: {error.strerror}") from None
     except BaseException:
         file.close()
         raise
@@ -96,10 +101,15 @@ class Trail:
     Records gather until they are written, all in one write. A write that fails
     is undone: the file ends where it ended before, and so does the chain.
 
+    A new file is written to when all of the former is on the disk; until then
+    records gather. So a power cut leaves no gap between the two.
+
     @ivar blocked: Why nothing can be recorded now; empty if it can.
+    @ivar lastBlocked: From when to when that was so the last time; empty if never.
     """
 
     blocked = ""
+    lastBlocked = ""
     _log = Logger(namespace="tcpsvc")
 
     def __init__(
@@ -127,12 +137,17 @@ class Trail:
         self._clock = clock
         self._disk = disk
         self._sync = sync
-        self._maxOctets = maxOctets
+        self._maxOctets = self._turnAt = maxOctets
         self._gathered = bytearray()
         self._taken: list[Taken] = []
         self._kept: list[Taken] = []
+        self._forgotten = 0
         self._timers: dict[Callable[[], None], IDelayedCall] = {}
-        self._turning = False
+        # How to make room for the next file, and who waits for it.
+        self._turning: Callable[[], None] | None = None
+        self._held: list[Deferred[None]] = []
+        self._closed = False
+        self._blockedSince = 0.0
 
     @property
     def records(self) -> int:
@@ -154,32 +169,34 @@ class Trail:
         """
         @see: L{ITrail.append}
         """
+        self._link(moment, event, fields)
         if event == "request":
             self._sessions[str(fields["session"])] = cast(int, fields["n"])
         elif event not in ("reply", "gateway.data"):
             self._taken.append(Taken(moment, event, fields))
-        self._link(moment, event, fields)
-        if event == "session.opened":
-            self._sessions[str(fields["session"])] = 0
-        elif event == "session.closed":
-            self._sessions.pop(str(fields["session"]), None)
-            self._sign()
-        elif self._unsigned >= RECORDS_BETWEEN:
+            if event == "session.opened":
+                self._sessions[str(fields["session"])] = 0
+            elif event == "session.closed":
+                self._sessions.pop(str(fields["session"]), None)
+                self._sign()
+        if self._unsigned >= RECORDS_BETWEEN:
             self._sign()
 
     def _link(self, moment: float, event: str, fields: dict[str, object]) -> None:
         """
         Add a record to those that will be written.
         """
-        self._gathered += self._chain.link(moment, event, fields)
+        line = self._chain.link(moment, event, fields)
+        self._gathered += line
         self._gathered += b"\n"
-        self._unsigned += 1
+        # A large one counts for several: what a start reads stays bounded.
+        self._unsigned += 1 + len(line) // _SMALL_OCTETS
 
-    def _sign(self) -> None:
+    def _sign(self, evenIfSigned: bool = False) -> None:
         """
         Add a checkpoint, unless the last record is one.
         """
-        if self._unsigned:
+        if self._unsigned or evenIfSigned:
             fields = self._signer.sign(self._chain.records, self._chain.head)
             fields["sessions"] = dict(self._sessions)
             self._link(self._clock.seconds(), "checkpoint", fields)
@@ -191,80 +208,127 @@ class Trail:
         """
         @see: L{ITrail.write}
         """
-        gathered, self._gathered = self._gathered, bytearray()
-        taken, self._taken = self._taken, []
-        if not gathered:
-            return
-        try:
-            if self.blocked:
-                raise AuditUnavailable(self.blocked)
-            self._put(gathered)
-        except AuditUnavailable:
-            self._rollBack()
-            room = MAX_KEPT - len(self._kept)
-            self._kept += [one for one in taken if one.event in _KEPT][:room]
-            for one in taken:
-                if one.event == "session.opened":
-                    self._sessions.pop(str(one.fields["session"]), None)
-            raise
-        if self._maxOctets and self._file.size >= self._maxOctets:
-            self._turnOver()
-
-    def _rollBack(self) -> None:
-        """
-        Forget what was linked and not written.
-        """
-        records, head, self._unsigned = self._written
-        self._chain = Chain(records, head)
+        if self._gathered and (self._turning is None or self.blocked):
+            self._flush()
 
     def commit(self) -> Deferred[None] | None:
         """
         @see: L{ITrail.commit}
         """
+        if self.blocked:
+            self._flush()
         if not self._gathered:
             return None
-        self.write()
+        if self._turning is not None:
+            held: Deferred[None] = Deferred()
+            self._held.append(held)
+            return held
+        self._flush()
         return self._disk.force(self._file) if self._sync == "always" else None
 
-    def _put(self, octets: bytearray) -> None:
+    def _flush(self) -> None:
         """
-        Write records to the file.
+        Write what has gathered.
+
+        @raise AuditUnavailable: If that cannot be done.
+        """
+        try:
+            if self.blocked:
+                raise AuditUnavailable(self.blocked)
+            self._put()
+        except AuditUnavailable:
+            self._rollBack()
+            if not self._closed:
+                self._later(RETRY_PERIOD, self._retry)
+            raise
+        if self._maxOctets and self._file.size >= self._turnAt:
+            self._turnOver()
+
+    def _put(self) -> None:
+        """
+        Write what has gathered to the file.
 
         @raise AuditUnavailable: If that cannot be done; the trail is blocked
             then.
         """
+        if not self._gathered:
+            return
         try:
-            self._file.append(octets)
+            self._file.append(self._gathered)
         except OSError as error:
             if not self.blocked:
-                self.blocked = f"{self._path}: cannot be written: {error.strerror}"
-                self._log.critical("{why}; nobody is admitted", why=self.blocked)
-            self._later(RETRY_PERIOD, self._retry)
+                self._block(f"cannot be written: {error.strerror}")
             raise AuditUnavailable(self.blocked) from None
+        self._gathered = bytearray()
+        self._taken = []
         self._written = (self._chain.records, self._chain.head, self._unsigned)
+        self._later(SYNC_PERIOD, self._look)
         if self._sync != "no":
             self._later(SYNC_PERIOD, self._force)
         if self._unsigned:
             self._later(SECONDS_BETWEEN, self._signInTime)
 
+    def _block(self, why: str) -> None:
+        """
+        Nothing can be recorded from now on.
+        """
+        self._blockedSince = self._clock.seconds()
+        self.blocked = f"{self._path}: {why}"
+        self._log.critical("{why}; nobody is admitted", why=self.blocked)
+
+    def _rollBack(self) -> None:
+        """
+        Forget what was linked and not written, and keep what happened all the
+        same.
+        """
+        self._gathered = bytearray()
+        taken, self._taken = self._taken, []
+        for one in taken:
+            if one.event in _ENDS:
+                self._kept.append(one)
+            elif one.event == "session.opened":
+                self._sessions.pop(str(one.fields["session"]), None)
+            elif one.event in _STRANGERS:
+                if len(self._kept) < MAX_KEPT:
+                    self._kept.append(one)
+                else:
+                    self._forgotten += 1
+        records, head, self._unsigned = self._written
+        self._chain = Chain(records, head)
+
     def _retry(self) -> None:
         """
         See whether a blocked trail can be written again: first comes what
-        happened meanwhile.
+        happened meanwhile. There is always something to write, as else nobody
+        could tell.
         """
-        self._gathered.clear()
+        if not self.blocked or self._turning is not None:
+            return
+        if self._file.isNowhere():
+            self._later(RETRY_PERIOD, self.reopen)
+            return
+        self._rollBack()
         for one in self._kept:
             self._link(*one)
-        self._sign()
-        gathered, self._gathered = self._gathered, bytearray()
+        self._sign(evenIfSigned=True)
         try:
-            self._put(gathered)
+            self._put()
         except AuditUnavailable:
             self._rollBack()
+            self._later(RETRY_PERIOD, self._retry)
             return
         self._kept.clear()
+        since, until = toSeconds(self._blockedSince), toSeconds(self._clock.seconds())
+        self.lastBlocked = f"from {since} to {until}"
         self.blocked = ""
         self._log.info("{path}: can be written again", path=str(self._path))
+        if self._forgotten:
+            self._log.warn(
+                "{path}: {count} records of refusals were too many to keep",
+                path=str(self._path),
+                count=self._forgotten,
+            )
+            self._forgotten = 0
 
     # What happens in time.
 
@@ -272,8 +336,12 @@ class Trail:
         """
         Call C{act} in a while, unless that is due already.
         """
-        if act not in self._timers:
+        timer = self._timers.get(act)
+        if timer is None:
             self._timers[act] = self._clock.callLater(seconds, self._due, act)
+        elif timer.getTime() > self._clock.seconds() + seconds:
+            # The clock was set back, and the reactor goes by the clock.
+            timer.reset(seconds)
 
     def _due(self, act: Callable[[], None]) -> None:
         """
@@ -287,6 +355,15 @@ class Trail:
         Force to the disk what nobody waits for.
         """
         self._disk.force(self._file)
+
+    def _look(self) -> None:
+        """
+        See that the file still has a name: what is written to one that was
+        removed, or replaced by an editor's copy, is lost when it is closed.
+        """
+        if not self.blocked and self._file.isNowhere():
+            self._block("was removed, or replaced by another file")
+            self.reopen()
 
     def _signInTime(self) -> None:
         """
@@ -304,67 +381,111 @@ class Trail:
         """
         Begin a new file if somebody has renamed this one.
         """
+        if self._closed or self._turning is not None:
+            return
         if self._file.isAt(self._path):
             self._log.info("{path}: has not been renamed", path=str(self._path))
         else:
-            self._begin()
+            self._begin(lambda: None)
 
     def _turnOver(self) -> None:
         """
-        Rename the file, as it is large enough, and begin a new one.
+        Rename the file, as it is large enough, and begin a new one. If that
+        fails, it is tried again when the file has grown as much again.
         """
-        if self._turning or not self._file.isAt(self._path):
-            return
-        self._turning = True
-        try:
-            now = toCompact(self._clock.seconds())
-            self._path.rename(self._path.with_name(f"{self._path.name}.{now}"))
-            self._begin()
-        except OSError as error:
-            self._log.error(
-                "{path}: cannot be renamed: {why}",
-                path=str(self._path),
-                why=error.strerror,
-            )
-        finally:
-            self._turning = False
+        self._turnAt = self._file.size + self._maxOctets
+        self._begin(self._rename)
 
-    def _begin(self) -> None:
+    def _rename(self) -> None:
         """
-        Sign the end of the former file, and begin a new one. If there cannot be
-        one, the former goes on.
+        Give the file a name that no other has, unless somebody has done so.
         """
-        self._sign()
+        moment = self._clock.seconds()
+        while self._file.isAt(self._path):
+            name = self._path.with_name(f"{self._path.name}.{toCompact(moment)}")
+            if not name.exists():
+                self._path.rename(name)
+            moment += 1e-6
+
+    def _begin(self, rename: Callable[[], None]) -> None:
+        """
+        Sign the end of the file, and force it to the disk: then comes a new one.
+
+        @param rename: Makes room for that.
+        """
+        if not self.blocked:
+            self._sign()
+            try:
+                self._put()
+            except AuditUnavailable:
+                self._rollBack()
+                self._later(RETRY_PERIOD, self._retry)
+        self._turning = rename
+        if self._sync == "no":
+            self._goOver()
+        else:
+            self._disk.force(self._file).addCallback(lambda _: self._goOver())
+
+    def _goOver(self) -> None:
+        """
+        The file is on the disk: go on with a new one; or with this, if there
+        cannot be one.
+        """
+        rename, self._turning = self._turning, None
+        if rename is None:
+            return
         try:
-            self.write()
+            self._file.settle()
+            rename()
             new = TrailFile(self._path)
-        except (AuditUnavailable, TrailError) as error:
+            if new.size:
+                new.close()
+                raise TrailError(f"{self._path}: is not empty")
+        except (TrailError, OSError) as error:
             self._log.error("{error}; the former file goes on", error=str(error))
+        else:
+            self._file.close()
+            self._file = new
+            self._turnAt = self._maxOctets
+            self._log.info("{path}: begun", path=str(self._path))
+        self._goOn()
+
+    def _goOn(self) -> None:
+        """
+        Write what has waited.
+        """
+        held, self._held = self._held, []
+        self._retry()
+        try:
+            self._flush()
+        except AuditUnavailable as error:
+            for one in held:
+                one.errback(error)
             return
-        if new.size:
-            new.close()
-            self._log.error(
-                "{path}: is not empty; the former file goes on", path=str(self._path)
-            )
-            return
-        former, self._file = self._file, new
-        if self._sync != "no":
-            self._disk.force(former)
-            self._disk.force(new, self._path.parent)
-        former.close()
-        self._log.info("{path}: begun", path=str(self._path))
+        if self._sync == "always":
+            self._disk.force(self._file).addCallback(lambda _: _fire(held))
+        else:
+            if self._sync != "no":
+                self._disk.force(self._file)
+            _fire(held)
 
     def close(self) -> None:
         """
         Sign the end, force all to the disk, and let another service write the
         trail. Blocks until that is done; nothing may be recorded any more.
         """
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        if self._closed:
+            return
+        self._closed = True
+        self._maxOctets = 0
+        if self._turning is not None:
+            if self._sync != "no":
+                self._disk.forceNow(self._file)
+            self._goOver()
+        self._retry()
         self._sign()
         try:
-            self.write()
+            self._flush()
             if self._sync != "no":
                 self._disk.forceNow(self._file)
         except AuditUnavailable as error:
@@ -372,4 +493,14 @@ class Trail:
         finally:
             for timer in self._timers.values():
                 timer.cancel()
+            self._timers.clear()
             self._file.close()
+            self.blocked = f"{self._path}: is closed"
+
+
+def _fire(waiting: list[Deferred[None]]) -> None:
+    """
+    Tell all that wait that it is done.
+    """
+    for one in waiting:
+        one.callback(None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn, cast
 
@@ -44,6 +45,7 @@ SUBCOMMANDS = {
         "tcpsvc.cli.keys:keysGroup",
         "Make, sign, list, renew, revoke and check keys and certificates.",
     ),
+    "audit": ("tcpsvc.cli.audit:auditGroup", "Verify and read an audit trail."),
 }
 """
 Where each sub-command is, and its help in one line.
@@ -124,19 +126,32 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     @param arguments: Those of the command line, by default.
     """
     occupyStandardDescriptors()
-    sys.exit(_run(arguments))
+    status = _run(arguments)
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            # It would fail again at exit, and make another status of it.
+            _discardOutput(descriptor)
+    sys.exit(status)
 
 
 def occupyStandardDescriptors() -> None:
     """
     See that descriptors 0 to 2 are open. If one was closed, the connection
     would get its number, and what is meant for standard output with it.
+
+    What was closed still cannot be used: reading or writing fails.
     """
-    while True:
-        descriptor = os.open(os.devnull, os.O_RDWR)
-        if descriptor > 2:
-            os.close(descriptor)
-            return
+    for descriptor, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # This takes the lowest number that is free.
+            os.open(os.devnull, mode)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -148,8 +163,7 @@ def _run(arguments: list[str] | None) -> int:
     try:
         status = program.main(arguments, prog_name="tcpsvc", standalone_mode=False)
         # What click has not written yet should fail here and not at exit.
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except QuietEnd as error:
         _discardOutput()
@@ -157,13 +171,15 @@ def _run(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return os.EX_USAGE
     except click.UsageError as error:
         _complain(_oneLine(error), error.ctx)
         return os.EX_USAGE
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except BrokenPipeError:
         _discardOutput()
@@ -203,16 +219,18 @@ def _oneLine(error: click.UsageError) -> str:
 
 def _complain(message: str, context: click.Context | None = None) -> None:
     """
-    Say on standard error why the command fails.
+    Say on standard error why the command fails. That it cannot be said does
+    not change the exit status.
     """
     path = context.command_path if context is not None else "tcpsvc"
-    click.echo(f"{path}: {message}", err=True)
+    with suppress(OSError):
+        click.echo(f"{path}: {message}", err=True)
 
 
-def _discardOutput() -> None:
+def _discardOutput(descriptor: int = 1) -> None:
     """
-    Let nothing more be written to a standard output that is closed.
+    Let nothing more be written to a standard output, or error, that is of no use.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    os.dup2(nowhere, descriptor)
     os.close(nowhere)

@@ -24,6 +24,7 @@ from tcpsvc.cli.running import Interruption, connectTo, run
 from tcpsvc.cli.send import STANDARD_INPUT, sendAll
 from tcpsvc.cli.standard import Input, Lines, Output
 from tcpsvc.client import CannotReach, Session, SessionEnded
+from tcpsvc.client.errors import FAREWELLS
 from tcpsvc.wire import Reply
 
 _HELP_LINE = re.compile(r"([A-Z][A-Z0-9_-]*)(.*)")
@@ -75,9 +76,11 @@ async def converse(session: Session, prompt: Prompt, output: Output) -> int:
     Ask for requests, and show the replies, until somebody ends it.
 
     @return: The exit status.
+    @raise ClientError: If the session does not end in good order.
     """
     failed = False
     shown: Reply | None = None
+    early: SessionEnded | None = None
 
     def dismissed(words: Reply | None) -> Reply | None:
         prompt.dismiss()
@@ -85,21 +88,26 @@ async def converse(session: Session, prompt: Prompt, output: Output) -> int:
 
     session.closed.addCallback(dismissed)
     try:
-        while (line := await prompt.ask()) is not None:
+        while shown is None or shown.code != 221:
+            line = await prompt.ask()
+            if line is None:
+                break
             for request in requestsIn(line):
                 shown = await session.send(request)
                 output.show(shown)
                 failed = failed or shown.isError
-    except SessionEnded:
-        pass
+    except SessionEnded as error:
+        early = error
     except BaseException:
         session.abort()
         raise
     words = await session.close()
     if words is None:
         raise CannotReach("the connection to the service was lost")
-    if shown is None or shown.code != 221:
+    if words != shown:
         output.show(words)
+    if words.code not in FAREWELLS:
+        raise early or SessionEnded(words)
     return 1 if failed or words.isError else 0
 
 
@@ -114,9 +122,10 @@ def requestsIn(line: str) -> list[bytes]:
 
 def verbsIn(reply: Reply) -> dict[str, str]:
     """
-    The verbs that a reply to C{HELP} lists, each with the rest of its line.
+    The verbs that a reply to C{HELP} lists, each with the rest of its line: a
+    single blank and an argument, or more blanks, and what it does.
     """
     if reply.isError:
         return {}
     matches = (_HELP_LINE.match(line) for line in reply.lines)
-    return {match[1]: " ".join(match[2].split()) for match in matches if match}
+    return {match[1]: match[2] for match in matches if match}

@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from tcpsvc.client import CannotReach, Session, SessionEnded
+from tcpsvc.client.errors import FAREWELLS
 from tcpsvc.wire import Reply
 
 MAX_AWAITED = 64
@@ -54,7 +55,8 @@ class Exchange:
 
         @param batches: The requests, as they come.
         @raise Exception: What C{batches} or C{show} raised, or a
-            L{ClientError} if the session does not end in good order.
+            L{ClientError} if the session does not end in good order, or
+            before all is answered.
         """
         self._session.closed.addCallback(self._closed)
         try:
@@ -63,7 +65,10 @@ class Exchange:
             self._session.abort()
             raise
         words = await self._session.close()
-        if self._trouble is not None and not self._trouble.check(SessionEnded):
+        saysSo = words is not None and words.code in FAREWELLS
+        if self._trouble is not None and not (
+            saysSo and self._trouble.check(SessionEnded)
+        ):
             self._trouble.raiseException()
         if words is not None and words.code == 421:
             self.failed = True

@@ -90,6 +90,18 @@ def _duration(
     return seconds
 
 
+def _durationNotNone(
+    context: click.Context, option: click.Parameter, seconds: float
+) -> float:
+    """
+    The value of an option that is a duration, and not none at all.
+    """
+    _duration(context, option, seconds)
+    if not seconds:
+        raise click.BadParameter("0: in no time nothing can be done.")
+    return seconds
+
+
 def targetOptions(function: _F) -> _F:
     """
     Give a command the argument C{HOST} and the options that say how to get
@@ -118,7 +130,7 @@ def targetOptions(function: _F) -> _F:
                 "--timeout",
                 metavar="SECONDS",
                 type=float,
-                callback=_duration,
+                callback=_durationNotNone,
                 default=10.0,
                 show_default=True,
                 help="How long the service may take to answer at first.",

@@ -66,20 +66,19 @@ class EditedPrompt:
 
     def __init__(self, verbs: dict[str, str], interruption: Interruption) -> None:
         """
-        @param verbs: The verbs that can be completed, with what they do.
+        @param verbs: The verbs that can be completed, each with the rest of its
+            line in C{HELP}.
         @param interruption: What Ctrl-C does when no line is asked for.
         """
         from prompt_toolkit import PromptSession
-        from prompt_toolkit.completion import WordCompleter
 
+        from tcpsvc.cli.completion import VerbCompleter
         from tcpsvc.cli.history import historyPath, openHistory
 
         self._session: PromptSession[str | None] = PromptSession(
             PROMPT,
             history=openHistory(historyPath()),
-            completer=WordCompleter(
-                list(verbs), meta_dict=verbs, ignore_case=True, sentence=True
-            ),
+            completer=VerbCompleter(verbs),
             complete_while_typing=False,
         )
         self._dismissed = False

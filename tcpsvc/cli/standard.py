@@ -111,8 +111,8 @@ class Lines:
     """
     Octets to lines, which end as requests do: with LF, CR LF, CR, or CR NUL.
 
-    Empty lines are left out: the service has no reply to them. Of a line that
-    is longer than any service takes only that much is kept.
+    Empty lines, and those of NUL alone, are left out: the service has no reply
+    to them. Of a line that is longer than any service takes only that much is kept.
 
     @ivar rest: The beginning of a line whose ending has not come.
     """
@@ -135,11 +135,18 @@ class Lines:
         first, *others = _ENDINGS.split(octets)
         lines = [self.rest + first, *others]
         self.rest = lines.pop()[: MAX_UNENDED_OCTETS + 1]
-        return [line[: MAX_UNENDED_OCTETS + 1] for line in lines if line]
+        return _requests([line[: MAX_UNENDED_OCTETS + 1] for line in lines])
 
     def end(self) -> list[bytes]:
         """
         @return: What stands behind the last line ending, if anything does.
         """
         rest, self.rest = self.rest, b""
-        return [rest] if rest else []
+        return _requests([rest])
+
+
+def _requests(lines: list[bytes]) -> list[bytes]:
+    """
+    The lines that the service replies to.
+    """
+    return [line for line in lines if line.strip(b"\0")]

@@ -239,6 +239,8 @@ async def arrive(
     try:
         return await walking
     except (ConnectError, DNSLookupError) as error:
+        if not timer.active():
+            raise _late(address, timeout) from None
         raise CannotReach(f"{address}: {_whyUnreachable(error, address)}") from None
     except (CancelledError, ConnectingCancelledError):
         if not timer.active():

@@ -35,8 +35,8 @@ class Session:
     @ivar peer: Who the server's certificate says it is; if it has no common
         name, its C{name} is the host.
     @ivar closed: Fires once when the connection is lost, with the reply that
-        the service ended the session with (421, or 221 after a C{QUIT}), or
-        with L{None}. It does not fail.
+        the service ended the session with (421, 221 after a C{QUIT}, or any
+        other that it closed behind), or with L{None}. It does not fail.
     """
 
     def __init__(self, arrival: Arrival, clock: IReactorTime) -> None:

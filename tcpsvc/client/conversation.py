@@ -16,6 +16,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from tcpsvc.client.errors import (
+    FAREWELLS,
     CannotReach,
     ClientError,
     ProtocolViolation,
@@ -46,6 +47,7 @@ class Conversation(Protocol):
         self._end: ClientError | None = None
         self._closing = False
         self._lost = False
+        self._lostInOrder = False
         self._cutOff: IDelayedCall | None = None
 
     def send(self, octets: bytes) -> Deferred[Reply]:
@@ -168,9 +170,13 @@ class Conversation(Protocol):
 
     @property
     def _lastWords(self) -> Reply | None:
-        """The reply that ended the session, if one did."""
+        """
+        The reply that ended the session, if one did: any may, if the service
+        closes the connection in good order behind it.
+        """
         last = self._lastReply
-        return last if last is not None and last.code in (221, 421) else None
+        ended = last is not None and (last.code in FAREWELLS or self._lostInOrder)
+        return last if ended else None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -178,9 +184,16 @@ class Conversation(Protocol):
         """
         self._lost = True
         self._stopTimer()
+        self._lostInOrder = (
+            self._end is None
+            and not self._parser.midway
+            and reason.check(ConnectionDone) is not None
+        )
         words = self._lastWords
         if words is not None:
-            self._finish(SessionEnded(words))
+            # A QUIT of ours is no request of the user's.
+            unanswered = max(0, len(self._awaited) - self._closing)
+            self._finish(SessionEnded(words, unanswered))
         elif reason.check(ConnectionDone):
             self._finish(
                 ProtocolViolation("the service closed the connection without a reply")

@@ -13,6 +13,11 @@ import os
 
 from tcpsvc.wire import Reply
 
+FAREWELLS = (221, 421)
+"""
+The codes of the replies that say of themselves that the session ends.
+"""
+
 
 class ClientError(Exception):
     """
@@ -95,10 +100,20 @@ class SessionEnded(ClientError):
     """
     The service ended the session before it answered a request.
 
-    @ivar reply: The reply that it ended the session with: a 421, or the 221
-        to a C{QUIT}.
+    @ivar reply: The reply that it ended the session with: a 421, the 221 to a
+        C{QUIT}, or any other that it closed the connection behind.
     """
 
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(f"the service ended the session: {reply.text}")
+    def __init__(self, reply: Reply, unanswered: int = 0) -> None:
+        """
+        @param unanswered: How many requests have no reply.
+        """
+        words = "the service ended the session"
+        if reply.code in FAREWELLS:
+            words += f": {reply.text}"
+        elif unanswered == 1:
+            words += "; 1 request has no reply"
+        elif unanswered:
+            words += f"; {unanswered} requests have no reply"
+        super().__init__(words)
         self.reply = reply

@@ -37,8 +37,19 @@ HELP = (
     ("WHO", "answers who holds the service, from where and since when"),
     ("STATUS", "answers how the service is, a line each of name: value"),
     ("VERSION", "answers the version of the service"),
-    ("QUIT", "ends the session (also: EXIT, BYE)"),
+    ("QUIT", "ends the session with a receipt (also: EXIT, BYE)"),
 )
+
+DETAILS = {
+    "QUIT": (
+        "The receipt names the last record before this reply and the SHA-256 of",
+        "its line. Whoever keeps it can show later that the audit trail was not",
+        "cut off before that record, nor written anew.",
+    )
+}
+"""
+What HELP says of some verbs when it is asked for one of them.
+"""
 
 STATUS = (
     ("version", re.escape(tcpsvc.__version__.encode())),
@@ -51,6 +62,7 @@ STATUS = (
     ("certificate_expires", TIME),
     ("audit_records", rb"\d+"),
     ("audit_head", rb"[0-9a-f]{64}"),
+    ("audit_state", rb"open"),
 )
 
 WORDS = (
@@ -172,7 +184,7 @@ class MainJob:
         )
 
     def status(self) -> Exchange:
-        """Ten lines of names and values."""
+        """A line each of name and value."""
         lines = [name.encode() + b": " + value for name, value in STATUS]
         *others, last = lines
         pattern = b"".join(rb"211-" + line + rb"\r\n" for line in others)
@@ -191,8 +203,9 @@ class MainJob:
                 b"HELP NOSUCH",
                 replied(501, "BAD-ARGUMENT there is no such command; HELP lists them"),
             )
-        verb = self.cased(usage.partition(" ")[0])
-        return Exchange(f"HELP {verb}".encode(), replied(214, f"{usage}  {summary}"))
+        verb = usage.partition(" ")[0]
+        lines = [f"{usage}  {summary}", *DETAILS.get(verb, ())]
+        return Exchange(f"HELP {self.cased(verb)}".encode(), replied(214, *lines))
 
     def unknown(self) -> Exchange:
         """A verb that nobody knows, perhaps a long one or a strange one."""

@@ -4,6 +4,7 @@ A service in a process of its own, and what the tests here do to it.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -79,6 +80,27 @@ def environment(*paths: Path) -> dict[str, str]:
     }
 
 
+def contentsOf(path: Path) -> bytes:
+    """
+    What is in a file of a trail, which may have been compressed.
+    """
+    if path.suffix == ".gz":
+        with gzip.open(path) as packed:
+            return packed.read()
+    return path.read_bytes()
+
+
+def firstLineOf(path: Path) -> bytes:
+    """
+    The first line of a file of a trail.
+    """
+    if path.suffix == ".gz":
+        with gzip.open(path) as packed:
+            return packed.readline()
+    with path.open("rb") as plain:
+        return plain.readline()
+
+
 def run(
     arguments: Sequence[str], data: bytes = b"", patience: float = PATIENCE
 ) -> subprocess.CompletedProcess[bytes]:
@@ -97,7 +119,9 @@ class RunningService:
     """
     One C{twistd -n tcpsvc}, started again as often as a test likes.
 
-    @ivar directory: Where it runs, and has its trail and its log.
+    @ivar directory: Where it runs, and has its log.
+    @ivar trail: The file that its trail is written to.
+    @ivar before: A command that becomes the service when it is started.
     @ivar port: Its port for TLS.
     @ivar plaintextPort: Its port for plaintext, if it has one.
     """
@@ -115,19 +139,22 @@ class RunningService:
         listen: Sequence[str] = (SECURE,),
         plaintext: Sequence[str] = (),
         before: Sequence[str] = (),
+        trail: Path | None = None,
         environment: dict[str, str],
     ) -> None:
         """
         @param options: What follows the listeners, the keys and the trail.
         @param before: A command that becomes the service, such as C{nice}.
+        @param trail: Where its trail is; in C{directory} if L{None}.
         """
         self.directory = directory
         self.keys = keys
-        self.trail = directory / "audit.jsonl"
+        self.trail = trail or directory / "audit.jsonl"
         self._logFile = directory / "service.log"
         self._environment = environment
         self._listeners = len(listen) + len(plaintext)
-        self._arguments = [*before, *_TWISTD, "-n", "--pidfile=", "tcpsvc"]
+        self.before = list(before)
+        self._arguments = [*_TWISTD, "-n", "--pidfile=", "tcpsvc"]
         self._arguments += ["--keys", str(keys.path), "--audit", str(self.trail)]
         for description in listen:
             self._arguments += ["--listen", description]
@@ -144,7 +171,7 @@ class RunningService:
         begin = self._logFile.stat().st_size if self._logFile.exists() else 0
         with self._logFile.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._arguments, *options],
+                [*self.before, *self._arguments, *options],
                 cwd=self.directory,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -180,6 +207,12 @@ class RunningService:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(PATIENCE)
 
+    def hangUp(self) -> None:
+        """
+        Tell it that its trail was renamed.
+        """
+        self.process.send_signal(signal.SIGHUP)
+
     # What it leaves behind.
 
     @property
@@ -189,10 +222,24 @@ class RunningService:
         """
         return self._logFile.read_text()
 
+    def trailFiles(self) -> list[Path]:
+        """
+        All files of its trail, the oldest first.
+        """
+        found = {
+            path: firstLineOf(path)
+            for path in self.trail.parent.glob(f"{self.trail.name}*")
+            if not path.name.startswith(f"{self.trail.name}.torn-")
+        }
+        return sorted(
+            (path for path, line in found.items() if line),
+            key=lambda path: int(json.loads(found[path])["seq"]),
+        )
+
     def records(self, event: str = "", **fields: object) -> list[Record]:
         """
-        The records of its trail that have this event and these fields. The
-        chain is not looked at: L{verifiedRecords} does that.
+        The records in the newest file of its trail that have this event and
+        these fields. The chain is not looked at: L{verifiedRecords} does that.
         """
         whole = self.trail.read_bytes().rpartition(b"\n")[0].splitlines()
         return [
@@ -393,6 +440,7 @@ class EndToEndTests(SynchronousTestCase):
         before: Sequence[str] = (),
         paths: Sequence[Path] = (),
         variables: dict[str, str] | None = None,
+        trail: Path | None = None,
     ) -> RunningService:
         """
         A service that runs.
@@ -401,6 +449,7 @@ class EndToEndTests(SynchronousTestCase):
         @param before: A command that becomes the service.
         @param paths: Further directories that it imports from.
         @param variables: Further variables of its environment.
+        @param trail: Where its trail is, if not beside its log.
         """
         number = len(list(self.directory.glob("service*")))
         directory = self.directory / f"service{number}"
@@ -412,6 +461,7 @@ class EndToEndTests(SynchronousTestCase):
             listen=listen,
             plaintext=plaintext,
             before=before,
+            trail=trail,
             environment={**environment(*paths), **(variables or {})},
         )
         try:
@@ -448,16 +498,20 @@ class EndToEndTests(SynchronousTestCase):
 
     def verifiedRecords(self, service: RunningService) -> list[Record]:
         """
-        All records of a service's trail, after the promises of the format and
-        the chain were checked, with nothing of tcpsvc's own.
+        All records of a service's trail, from its first file to its last, after
+        the promises of the format and the chain were checked, with nothing of
+        tcpsvc's own.
         """
-        self.assertEqual(service.trail.stat().st_mode & 0o7777, 0o600)
-        contents = service.trail.read_bytes()
-        self.assertEqual(contents[-1:], b"\n", "the last line is whole")
-        self.assertTrue(contents.isascii())
+        lines: list[bytes] = []
+        for path in service.trailFiles():
+            self.assertEqual(path.stat().st_mode & 0o7777, 0o600, path)
+            contents = contentsOf(path)
+            self.assertEqual(contents[-1:], b"\n", f"the last line of {path} is whole")
+            self.assertTrue(contents.isascii())
+            lines += contents[:-1].split(b"\n")
         records = []
         previous = "0" * 64
-        for number, line in enumerate(contents[:-1].split(b"\n"), start=1):
+        for number, line in enumerate(lines, start=1):
             record = json.loads(line)
             names = list(record)
             self.assertEqual(record["seq"], number)

@@ -6,6 +6,7 @@ installed as a package.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ SETTLING = 0.25
 """
 How long its output takes to settle, in seconds.
 """
+
+RECEIPT = re.compile(r"\A221 bye; record \d+ [0-9a-f]{64}\Z")
 
 HELP = (
     "*IDN?            answers what this is",
@@ -44,7 +47,12 @@ class ExampleTests(EndToEndTests):
         self.assertRegex(greeting, r"\A220 bench tcpsvc \S+; you are alice\Z")
         self.assertRegex(visit.first, r"\A220 \S+ tcpsvc \S+; you are alice\Z")
         for request, reply in zip(lines[::2], lines[1::2], strict=True):
-            self.assertEqual(visit.ask(request), reply)
+            said = visit.ask(request)
+            if request == "QUIT":
+                self.assertRegex(reply, RECEIPT)
+                self.assertRegex(said, RECEIPT)
+            else:
+                self.assertEqual(said, reply)
         self.assertEqual(visit.line(), "")
 
     def test_option(self) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from tests.endtoend.mainjob import Exchange, MainJob
@@ -29,6 +30,8 @@ Seconds that all of them may take.
 """
 
 MAX_REQUEST = 4096
+
+RECEIPT = re.compile(rb"221 bye; record \d+ [0-9a-f]{64}\r\n")
 
 _REPLY = re.compile(rb"(?:\d{3}-[^\r\n]*\r\n)*\d{3} [^\r\n]*\r\n")
 
@@ -83,10 +86,24 @@ class MainJobTests(EndToEndTests):
             self.assertExchange(exchange, number, request, reply)
             self.assertEqual(request["session"], opened["session"])
             self.assertEqual(reply["session"], opened["session"])
+        self.assertReceipt(service, records, talk[-1]["reply"])
         (closed,) = service.records("session.closed")
         self.assertEqual(closed["requests"], len(exchanges))
         self.assertEqual(closed["reason"], "quit")
         self.assertNotIn("Traceback", service.log)
+
+    def assertReceipt(
+        self, service: RunningService, records: list[Record], reply: str
+    ) -> None:
+        """
+        The last reply names the request that it answers, which is the last record
+        before it, and the hash of its line.
+        """
+        seq, head = reply.removeprefix("221 bye; record ").split()
+        named = records[int(seq) - 1]
+        self.assertEqual((named["event"], named["request"]), ("request", "QUIT"))
+        line = service.trail.read_bytes().split(b"\n")[int(seq) - 1]
+        self.assertEqual(sha256(line).hexdigest(), head)
 
     def assertExchange(
         self, exchange: Exchange, number: int, request: Record, reply: Record
@@ -140,7 +157,7 @@ class MainJobTests(EndToEndTests):
         self.assertRegex(greeting, rb"\A220 \S+ tcpsvc \S+; you are alice\Z")
         answered = [one for one in exchanges if one.line]
         self.assertGreater(len(answered), 10_000)
-        answered.append(Exchange(b"QUIT", b"221 bye\r\n"))
+        answered.append(Exchange(b"QUIT", RECEIPT))
         self.assertReplies(answered, rest)
         self.assertKept(service, answered)
 
@@ -167,5 +184,5 @@ class MainJobTests(EndToEndTests):
         self.assertNotIn(b"\r", played.stdout)
         self.assertReplies(answered, played.stdout.replace(b"\n", b"\r\n"))
         # It takes its leave by itself, in a way that it does not print.
-        answered.append(Exchange(b"QUIT", b"221 bye\r\n"))
+        answered.append(Exchange(b"QUIT", RECEIPT))
         self.assertKept(service, answered)

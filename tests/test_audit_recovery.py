@@ -1,0 +1,622 @@
+"""
+Tests for L{tcpsvc.audit.recovery}.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from twisted.trial.unittest import SynchronousTestCase
+
+from tcpsvc.audit import recovery
+from tcpsvc.audit.chain import Chain
+from tcpsvc.audit.checkpoint import RECORDS_BETWEEN, Signer
+from tcpsvc.audit.file import TrailError, TrailFile, TrailInUse
+from tcpsvc.audit.recovery import Ending, recover
+from tests.support import EPOCH, auditKey, clockAtEpoch, openedTrail, verifiedRecords
+
+TORN = "torn-20270115T080000.000000Z"
+"""
+How the name of a torn line ends at L{EPOCH}.
+"""
+
+
+class RecoveryTestCase(SynchronousTestCase):
+    """
+    A trail in a directory of its own.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make the directory; nothing in it has to survive the machine.
+        """
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.path = self.directory / "audit.jsonl"
+        self.torn = self.directory / f"audit.jsonl.{TORN}"
+        for name in ("fsync", "fdatasync"):
+            self.patch(os, name, lambda descriptor: None)
+
+    def crashed(self, fill: Callable[[Any], None]) -> bytes:
+        """
+        Let a trail be filled, and what writes it be killed.
+
+        @param fill: Is given the trail.
+        @return: What is in the file then.
+        """
+        trail = openedTrail(self.path)
+        fill(trail)
+        trail.write()
+        contents = self.path.read_bytes()
+        trail.close()
+        self.path.write_bytes(contents)
+        return contents
+
+    def recovered(self, path: Path | None = None) -> Ending:
+        """
+        Open the file, bring its end in order, and close it.
+        """
+        file = TrailFile(path or self.path)
+        try:
+            return recover(file, EPOCH, auditKey().public_key())
+        finally:
+            file.close()
+
+    def assertGoesOn(self, *former: Path) -> None:
+        """
+        A trail that is opened now continues the chain of what is there.
+        """
+        trail = openedTrail(self.path)
+        trail.append(EPOCH, "after", {})
+        trail.close()
+        self.assertEqual(
+            ["after", "checkpoint"],
+            [record["event"] for record in verifiedRecords(*former, self.path)[-2:]],
+        )
+
+
+def session(
+    name: str, requests: int = 0, closed: bool = False
+) -> Callable[[Any], None]:
+    """
+    Fills a trail with a session.
+    """
+
+    def fill(trail: Any) -> None:
+        trail.append(EPOCH, "session.opened", {"session": name})
+        for n in range(1, requests + 1):
+            trail.append(EPOCH, "request", {"session": name, "n": n, "request": "X"})
+        if closed:
+            trail.append(EPOCH, "session.closed", {"session": name})
+
+    return fill
+
+
+class TornTests(RecoveryTestCase):
+    """
+    A trail that ends in the middle of a line.
+    """
+
+    def setUp(self) -> None:
+        """
+        A trail of some records, among them two checkpoints.
+        """
+        super().setUp()
+
+        def fill(trail: Any) -> None:
+            session("a", 2, closed=True)(trail)
+            session("b", 3)(trail)
+
+        self.contents = self.crashed(fill)
+        self.lines = self.contents.splitlines(keepends=True)
+
+    def test_whole(self) -> None:
+        """
+        A trail that ends with a record is left as it is.
+        """
+        ending = self.recovered()
+        self.assertIsNone(ending.torn)
+        self.assertEqual(self.contents, self.path.read_bytes())
+        self.assertEqual([self.path], [*self.directory.iterdir()])
+        self.assertEqual({"b": 3}, ending.left)
+        self.assertEqual(4, ending.unsigned)
+
+    def test_everyOctet(self) -> None:
+        """
+        Cut off behind whatever octet: what is left is all whole lines before, the
+        octets behind them are kept in a file of their own that nobody else can
+        read, and the chain goes on unbroken.
+        """
+        for size in range(len(self.contents)):
+            self.torn.unlink(missing_ok=True)
+            cut = self.contents[:size]
+            self.path.write_bytes(cut)
+            ending = self.recovered()
+            whole = cut.rfind(b"\n") + 1
+            self.assertEqual(cut[:whole], self.path.read_bytes())
+            self.assertEqual(cut.count(b"\n"), ending.chain.records)
+            if whole == size:
+                self.assertIsNone(ending.torn)
+                self.assertFalse(self.torn.exists())
+            else:
+                self.assertEqual(self.torn, ending.torn)
+                self.assertEqual(cut[whole:], self.torn.read_bytes())
+                self.assertEqual(0o600, self.torn.stat().st_mode & 0o777)
+            if size % 29 == 0:
+                self.assertGoesOn()
+
+    def test_left(self) -> None:
+        """
+        Cut off behind whatever line: the sessions left open are those that have
+        begun and not ended before, with the requests that are there.
+        """
+        expected: dict[str, int] = {}
+        for number, line in enumerate(self.lines):
+            self.path.write_bytes(b"".join(self.lines[:number]))
+            self.assertEqual(expected, self.recovered().left, number)
+            record = json.loads(line)
+            if record["event"] == "session.opened":
+                expected[record["session"]] = 0
+            elif record["event"] == "request":
+                expected[record["session"]] = record["n"]
+            elif record["event"] == "session.closed":
+                del expected[record["session"]]
+
+    def test_large(self) -> None:
+        """
+        A torn line may be as long as it likes.
+        """
+        torn = b'{"seq":8,' + b"x" * 300_000
+        self.path.write_bytes(self.contents + torn)
+        self.assertEqual(self.torn, self.recovered().torn)
+        self.assertEqual(torn, self.torn.read_bytes())
+        self.assertEqual(self.contents, self.path.read_bytes())
+
+    def test_zeros(self) -> None:
+        """
+        A power cut may leave zeros in place of what was written last, whatever
+        their number, and good octets behind them: all from the line on in which
+        they begin is torn.
+        """
+        for number in range(1, len(self.lines)):
+            before = b"".join(self.lines[:number])
+            line, rest = self.lines[number], b"".join(self.lines[number + 1 :])
+            for zeros in (1, 40, len(line)):
+                hollow = line[: len(line) - zeros] + b"\0" * zeros
+                for behind in (b"", rest):
+                    if b'"checkpoint"' in behind:
+                        continue  # a start looks no further back than that
+                    self.torn.unlink(missing_ok=True)
+                    self.path.write_bytes(before + hollow + behind)
+                    self.recovered()
+                    self.assertEqual(before, self.path.read_bytes())
+                    self.assertEqual(hollow + behind, self.torn.read_bytes())
+
+    def test_onlyZeros(self) -> None:
+        """
+        So it is if nothing else is left.
+        """
+        self.path.write_bytes(b"\0" * 70_000)
+        self.assertEqual(0, self.recovered().chain.records)
+        self.assertEqual(b"", self.path.read_bytes())
+        self.assertEqual(70_000, self.torn.stat().st_size)
+
+    def test_cannotBeKept(self) -> None:
+        """
+        If the torn line cannot be kept, the start is refused and nothing is lost;
+        no half of a copy is left.
+        """
+        cut = self.contents[:-9]
+        self.path.write_bytes(cut)
+
+        def fail(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.patch(os, "fsync", fail)
+        error = self.assertRaises(TrailError, self.recovered)
+        self.assertIn("No space left on device", str(error))
+        self.assertIn(str(self.torn), str(error))
+        self.assertEqual(cut, self.path.read_bytes())
+        self.assertFalse(self.torn.exists())
+
+    def test_neverOverwritten(self) -> None:
+        """
+        What was torn before is not overwritten.
+        """
+        self.torn.write_bytes(b"kept")
+        self.path.write_bytes(self.contents[:-9])
+        self.assertRaises(TrailError, self.recovered)
+        self.assertEqual(b"kept", self.torn.read_bytes())
+        self.assertEqual(self.contents[:-9], self.path.read_bytes())
+
+    def test_order(self) -> None:
+        """
+        The copy is on the disk, name and all, before the file is cut.
+        """
+        calls: list[str] = []
+        truncate = os.ftruncate
+
+        def cut(descriptor: int, size: int) -> None:
+            calls.append("cut")
+            truncate(descriptor, size)
+
+        self.patch(os, "ftruncate", cut)
+        self.patch(os, "fsync", lambda descriptor: calls.append("force"))
+        self.path.write_bytes(self.contents[:-9])
+        self.recovered()
+        self.assertEqual(["force", "force", "cut"], calls)
+
+
+class DamageTests(RecoveryTestCase):
+    """
+    Damage further up.
+    """
+
+    def assertRefused(self, line: int, contents: bytes) -> None:
+        """
+        The start is refused with this line's number, and nothing is changed.
+        """
+        self.path.write_bytes(contents)
+        error = self.assertRaises(TrailError, self.recovered)
+        self.assertIn(f"{self.path}: line {line} is damaged: ", str(error))
+        self.assertEqual(1, len(str(error).splitlines()))
+        self.assertEqual(contents, self.path.read_bytes())
+        self.assertEqual([self.path], [*self.directory.iterdir()])
+
+    def test_everyOctet(self) -> None:
+        """
+        Whatever octet is changed between the last checkpoint and the last line,
+        the start is refused with the right line's number: that of the line or,
+        if it is still a record, of the one behind it.
+        """
+
+        def fill(trail: Any) -> None:
+            session("a", 1, closed=True)(trail)
+            session("b", 2)(trail)
+
+        contents = self.crashed(fill)
+        lines = contents.splitlines(keepends=True)
+        first = len(b"".join(lines[:3]))
+        number = 4
+        self.assertIn(b'"event":"checkpoint"', lines[3])
+        for place in range(first, len(contents) - len(lines[-1])):
+            changed = bytearray(contents)
+            changed[place] ^= 4
+            where = number
+            number += contents[place] == ord("\n")
+            self.path.write_bytes(changed)
+            error = self.assertRaises(TrailError, self.recovered)
+            message = str(error)
+            self.assertIn("is damaged", message)
+            told = int(message.split(": line ")[1].split()[0])
+            self.assertIn(told, (where, where + 1), message)
+            self.assertEqual(bytes(changed), self.path.read_bytes())
+
+    def test_lines(self) -> None:
+        """
+        A line that is missing, doubled or put elsewhere is found.
+        """
+        contents = self.crashed(session("a", 5))
+        lines = contents.splitlines(keepends=True)
+        self.assertRefused(3, b"".join(lines[:2] + lines[3:]))
+        self.assertRefused(4, b"".join([*lines[:3], lines[2], *lines[3:]]))
+        self.assertRefused(3, b"".join([*lines[:2], lines[3], lines[2], *lines[4:]]))
+        self.assertRefused(3, b"".join([*lines[:2], b"\n", *lines[2:]]))
+
+    def test_notATrail(self) -> None:
+        """
+        A file of another kind is refused, and not one octet of it is moved, even
+        if its last line has no end.
+        """
+        for contents in (b"rubbish\n", b"rubbish\nmore", b'{"seq":1}\n', b"\n"):
+            self.assertRefused(1, contents)
+
+    def test_noLines(self) -> None:
+        """
+        A large file without a single line is refused before long.
+        """
+        self.patch(recovery, "MAX_TAIL_OCTETS", 200_000)
+        self.path.write_bytes(b"x" * 400_000)
+        error = self.assertRaises(TrailError, self.recovered)
+        self.assertIn("it has no lines", str(error))
+
+    def test_noCheckpoint(self) -> None:
+        """
+        So is one that has no checkpoint far and wide.
+        """
+        self.patch(recovery, "MAX_TAIL_OCTETS", 200_000)
+        self.path.write_bytes((b"x" * 999 + b"\n") * 400)
+        error = self.assertRaises(TrailError, self.recovered)
+        self.assertIn("no checkpoint in the last 200000 octets", str(error))
+
+    def test_tornToo(self) -> None:
+        """
+        A torn line behind damage is not moved: nothing is changed.
+        """
+        contents = self.crashed(session("a", 3))
+        lines = contents.splitlines(keepends=True)
+        self.assertRefused(2, lines[0] + b"x" + b"".join(lines[1:]) + b'{"seq"')
+
+    def test_signature(self) -> None:
+        """
+        A last checkpoint that our own key has not signed, or signed for another
+        place, is damage.
+        """
+        contents = self.crashed(session("a", 1, closed=True))
+        lines = contents.splitlines(keepends=True)
+        last = json.loads(lines[-1])
+        for changes in (
+            {"signature": "A" * 86 + "=="},
+            {"count": 2},
+            {"head": "ab" * 32},
+            Signer.of(auditKey()).sign(2, "ab" * 32),
+        ):
+            line = json.dumps({**last, **changes}, separators=(",", ":")).encode()
+            self.assertRefused(4, b"".join(lines[:3]) + line + b"\n")
+
+    def test_otherKey(self) -> None:
+        """
+        A checkpoint of a former key is gone on from: it can be verified by whoever
+        has that key's public half.
+        """
+        contents = self.crashed(session("a", 1, closed=True))
+        file = TrailFile(self.path)
+        self.addCleanup(file.close)
+        other = Ed25519PrivateKey.generate().public_key()
+        self.assertEqual(4, recover(file, EPOCH, other).chain.records)
+        self.assertEqual(contents, self.path.read_bytes())
+
+
+class CostTests(RecoveryTestCase):
+    """
+    What a start costs.
+    """
+
+    def test_constant(self) -> None:
+        """
+        It reads as little of a long trail as of a short one.
+        """
+        costs = []
+        pread = os.pread
+        for records in (3 * RECORDS_BETWEEN, 30 * RECORDS_BETWEEN):
+            self.path.unlink(missing_ok=True)
+            trail = openedTrail(self.path)
+            for _ in range(records):
+                trail.append(EPOCH, "request", {"session": "s", "n": 1})
+            trail.close()
+            octets: list[int] = []
+
+            def counted(
+                descriptor: int, size: int, at: int, octets: list[int] = octets
+            ) -> bytes:
+                read = pread(descriptor, size, at)
+                octets.append(len(read))
+                return read
+
+            patch = self.patch(os, "pread", counted)
+            self.recovered()
+            patch.restore()
+            costs.append(sum(octets))
+        self.assertEqual(costs[0], costs[1])
+        self.assertLess(costs[0], 300_000)
+
+    def test_largeRecords(self) -> None:
+        """
+        Large records have checkpoints between them sooner, so that there is one
+        within reach, however few they are.
+        """
+        self.patch(recovery, "MAX_TAIL_OCTETS", 24 * 1024 * 1024)
+
+        def fill(trail: Any) -> None:
+            for n in range(60):
+                trail.append(
+                    EPOCH, "reply", {"session": "s", "n": n, "reply": "x" * 1_000_000}
+                )
+                trail.write()
+
+        self.crashed(fill)
+        self.assertGoesOn()
+
+
+class FormerFileTests(RecoveryTestCase):
+    """
+    A trail that goes on in a new file.
+    """
+
+    def rename(self, name: str = "audit.jsonl.1") -> Path:
+        """
+        Rename the file, as logrotate does.
+        """
+        former = self.directory / name
+        self.path.rename(former)
+        return former
+
+    def test_names(self) -> None:
+        """
+        A new file continues the chain of the one that was there before, by
+        whatever name logrotate or tcpsvc has given it, if it is there or empty.
+        """
+        for name in (
+            "audit.jsonl.1",
+            "audit.jsonl-20270115",
+            "audit.jsonl.20270115T080000.000000Z",
+            "audit.jsonl.old",
+        ):
+            self.path.unlink(missing_ok=True)
+            self.crashed(session("a", 1, closed=True))
+            former = self.rename(name)
+            for create in (False, True):
+                self.path.unlink(missing_ok=True)
+                if create:
+                    self.path.touch()
+                self.assertGoesOn(former)
+            former.unlink()
+
+    def test_newest(self) -> None:
+        """
+        Of several former files, that counts which has the last record, whatever
+        the names and times; torn lines and other files do not.
+        """
+        self.crashed(session("a", 1, closed=True))
+        first = self.rename("audit.jsonl.z")
+        self.crashed(session("b", 1, closed=True))
+        second = self.rename("audit.jsonl.a")
+        os.utime(second, (0, 0))
+        (self.directory / f"audit.jsonl.{TORN}").write_bytes(b'{"seq":99')
+        (self.directory / "audit.jsonl.zz").write_bytes(b"rubbish\n")
+        (self.directory / "audit.jsonl.empty").touch()
+        (self.directory / "audit.jsonl.d").mkdir()
+        self.assertGoesOn(first, second)
+
+    def test_sessions(self) -> None:
+        """
+        Sessions that were open when the former file ended are left over: with a
+        checkpoint at its end, with records behind that, and with a torn line.
+        """
+        contents = self.crashed(session("a", 2))
+        trail = openedTrail(self.path)
+        trail.close()
+        for behind in (b"", self.path.read_bytes()[len(contents) :]):
+            for torn in (b"", b'{"seq":'):
+                self.path.write_bytes(contents + behind + torn)
+                former = self.rename()
+                ending = self.recovered()
+                self.assertEqual({"a": 2}, ending.left)
+                self.assertEqual(contents + behind, former.read_bytes())
+                if torn:
+                    kept = former.with_name(f"{former.name}.{TORN}")
+                    self.assertEqual(kept, ending.torn)
+                    self.assertEqual(torn, kept.read_bytes())
+                    kept.unlink()
+                self.path.unlink()
+                former.rename(self.path)
+
+    def test_sessionsWithoutCheckpoint(self) -> None:
+        """
+        They are found as well when the new file has records, and no checkpoint
+        yet; a former file that is gone is no reason not to start.
+        """
+        self.crashed(session("a", 2))
+        former = self.rename()
+        self.crashed(session("b", 1))
+        self.assertEqual({"a": 2, "b": 1}, self.recovered().left)
+        former.unlink()
+        self.assertEqual({"b": 1}, self.recovered().left)
+
+    def test_sessionsBeforeCheckpoint(self) -> None:
+        """
+        A session that began before the last checkpoint is left over too, with all
+        its requests; so is one whose beginning is in a former file.
+        """
+
+        def fill(trail: Any) -> None:
+            session("long", 2)(trail)
+            session("short", 1, closed=True)(trail)
+            trail.append(EPOCH, "request", {"session": "long", "n": 3})
+
+        self.crashed(fill)
+        self.assertEqual({"long": 3}, self.recovered().left)
+        former = self.rename()
+        self.crashed(session("next", 1, closed=True))
+        self.assertEqual({"long": 3}, self.recovered().left)
+        self.assertGoesOn(former)
+
+    def test_compressed(self) -> None:
+        """
+        A former file may be compressed; of several, only the newest is looked
+        into.
+        """
+        self.crashed(session("a", 2))
+        old = self.directory / "audit.jsonl.2.gz"
+        old.write_bytes(b"not to be read")
+        os.utime(old, (0, 0))
+        packed = self.directory / "audit.jsonl.1.gz"
+        contents = self.path.read_bytes()
+        packed.write_bytes(gzip.compress(contents + b'{"seq":'))
+        self.path.unlink()
+        opened: list[Path] = []
+        real = gzip.open
+
+        def watch(path: Path, *arguments: Any) -> Any:
+            opened.append(path)
+            return real(path, *arguments)
+
+        self.patch(gzip, "open", watch)
+        ending = self.recovered()
+        self.assertEqual([packed], opened)
+        self.assertEqual({"a": 2}, ending.left)
+        self.assertEqual(contents.count(b"\n"), ending.chain.records)
+        packed.write_bytes(b"rubbish")
+        self.assertEqual(0, self.recovered().chain.records)
+
+    def test_movedAway(self) -> None:
+        """
+        A damaged trail that was moved away, as the message says, is no longer in
+        the way: the chain goes on from its last record.
+        """
+        contents = self.crashed(session("a", 3))
+        lines = contents.splitlines(keepends=True)
+        self.path.write_bytes(b"".join(lines[:1] + lines[2:]))
+        self.assertRaises(TrailError, self.recovered)
+        self.rename()
+        chain = self.recovered().chain
+        expected = Chain()
+        for line in lines:
+            expected.follow(line[:-1])
+        self.assertEqual((expected.records, expected.head), (chain.records, chain.head))
+
+    def test_readOnly(self) -> None:
+        """
+        A former file that may only be read is gone on from all the same.
+        """
+        self.crashed(session("a", 1, closed=True))
+        former = self.rename()
+        real = os.open
+
+        def opened(path: Any, flags: int, mode: int = 0o777) -> int:
+            if Path(path).name == former.name and flags & os.O_RDWR:
+                raise OSError(13, "Permission denied")
+            return real(path, flags, mode)
+
+        self.patch(os, "open", opened)
+        self.assertGoesOn(former)
+
+    def test_stillWritten(self) -> None:
+        """
+        A former file that another service still writes, because it could not
+        begin the new one, is its trail: the start is refused.
+        """
+        trail = openedTrail(self.path)
+        self.addCleanup(trail.close)
+        trail.append(EPOCH, "e", {})
+        trail.write()
+        self.rename()
+        error = self.assertRaises(TrailInUse, self.recovered)
+        self.assertIn("another service writes", str(error))
+
+
+class OpenTrailTests(RecoveryTestCase):
+    """
+    Tests for L{tcpsvc.audit.trail.openTrail}, as far as it recovers.
+    """
+
+    def test_unreadable(self) -> None:
+        """
+        A trail that cannot be read is refused in one line, and left unlocked.
+        """
+        self.crashed(session("a", 1))
+
+        def fail(*_: object) -> bytes:
+            raise OSError(5, "Input/output error")
+
+        broken = self.patch(os, "pread", fail)
+        error = self.assertRaises(TrailError, openedTrail, self.path)
+        self.assertEqual(f"{self.path}: cannot be read: Input/output error", str(error))
+        broken.restore()
+        openedTrail(self.path, clockAtEpoch()).close()
