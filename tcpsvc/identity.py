@@ -15,7 +15,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 MAX_NAME_LENGTH = 64
 """
-The longest common name, in characters (X.520, ub-common-name).
+The longest common name, in octets of UTF-8. X.520 (ub-common-name) counts
+characters; L{cryptography}, which makes our certificates, counts these.
 """
 
 
@@ -33,7 +34,7 @@ class Identity:
     Who is at the other end.
 
     @ivar name: The subject's common name: printable, at most
-        L{MAX_NAME_LENGTH} characters.
+        L{MAX_NAME_LENGTH} octets.
     @ivar serial: The certificate's serial number in lower-case hex.
     @ivar fingerprint: The SHA-256 of the certificate (DER) in lower-case hex.
     @ivar names: The subject alternative names, each with its type before it,
@@ -100,9 +101,9 @@ def identityFrom(certificate: x509.Certificate) -> Identity:
     name = commonNames[0].value
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise UnacceptableCertificate("a common name that is not printable")
-    if len(name) > MAX_NAME_LENGTH:
+    if len(name.encode()) > MAX_NAME_LENGTH:
         raise UnacceptableCertificate(
-            f"a common name of more than {MAX_NAME_LENGTH} characters"
+            f"a common name of more than {MAX_NAME_LENGTH} octets"
         )
     return Identity(
         name=name,

@@ -10,56 +10,56 @@ line that says what happened, to which file, and what to do.
 from __future__ import annotations
 
 import shlex
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from attrs import frozen
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from tcpsvc.pemfiles import (
+    NAMED,
+    BrokenKeyFile,
+    KeyFileError,
+    Mends,
+    NoSuchKeyFile,
+    contentsOf,
+    mendsOf,
+    parsed,
+)
+
+__all__ = [
+    "BrokenKeyFile",
+    "KeyDirectory",
+    "KeyFileError",
+    "NoSuchKeyFile",
+    "PairFiles",
+    "PrivateKey",
+    "readCRL",
+    "readCertificate",
+    "readCertificates",
+    "readPrivateKey",
+    "readPublicKey",
+    "readRequest",
+]
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 """
 The kinds of private keys that TLS 1.3 signs with.
 """
 
-MAX_FILE_SIZE = 16 * 1024 * 1024
-"""
-The most octets that are read of a key, certificate or revocation list.
-"""
+_LOST_LIST = (
+    "bring it back from a copy; if there is none, move it away and revoke "
+    "everybody again"
+)
 
 _T = TypeVar("_T")
-
-
-class KeyFileError(Exception):
-    """
-    A key, certificate or revocation list cannot be used as it is.
-    """
-
-
-class BrokenKeyFile(KeyFileError):
-    """
-    A file is not what it should be.
-
-    @ivar path: The file.
-    @ivar problem: What is wrong with it, as a phrase.
-    @ivar mend: What to do about it, as a phrase or a command.
-    """
-
-    def __init__(self, path: Path, problem: str, mend: str) -> None:
-        super().__init__(f"{path}: {problem}; {mend}")
-        self.path = path
-        self.problem = problem
-        self.mend = mend
-
-
-class NoSuchKeyFile(BrokenKeyFile):
-    """
-    A file is not there.
-    """
 
 
 @frozen
@@ -195,7 +195,7 @@ def readCertificate(path: Path) -> x509.Certificate:
 
     @raise KeyFileError: If there is none that can be read.
     """
-    return _parsed(path, _contents(path), "certificate", _loadCertificate)
+    return _read(path, "certificate", _loadCertificate, mendsOf(path))
 
 
 def readCertificates(path: Path) -> list[x509.Certificate]:
@@ -204,9 +204,7 @@ def readCertificates(path: Path) -> list[x509.Certificate]:
 
     @raise KeyFileError: If there is none that can be read.
     """
-    return _parsed(
-        path, _contents(path), "certificate", x509.load_pem_x509_certificates
-    )
+    return _read(path, "certificate", _loadCertificates, mendsOf(path))
 
 
 def readCRL(path: Path) -> x509.CertificateRevocationList:
@@ -215,9 +213,8 @@ def readCRL(path: Path) -> x509.CertificateRevocationList:
 
     @raise KeyFileError: If there is none that can be read.
     """
-    return _parsed(
-        path, _contents(path), "certificate revocation list", x509.load_pem_x509_crl
-    )
+    what = "certificate revocation list"
+    return _read(path, what, x509.load_pem_x509_crl, Mends(_LOST_LIST, _LOST_LIST))
 
 
 def readRequest(path: Path) -> x509.CertificateSigningRequest:
@@ -226,7 +223,7 @@ def readRequest(path: Path) -> x509.CertificateSigningRequest:
 
     @raise KeyFileError: If there is none that can be read.
     """
-    return _parsed(path, _contents(path), "certificate request", _loadRequest)
+    return _read(path, "certificate request", _loadRequest, NAMED)
 
 
 def readPrivateKey(path: Path) -> PrivateKey:
@@ -236,8 +233,8 @@ def readPrivateKey(path: Path) -> PrivateKey:
     @raise KeyFileError: If there is none, if others can read it, or if it has
         a passphrase.
     """
-    contents = _contents(path)
-    mode = stat.S_IMODE(path.stat().st_mode)
+    mends = mendsOf(path)
+    contents, mode = contentsOf(path, mends)
     if mode & 0o077:
         raise BrokenKeyFile(
             path,
@@ -245,8 +242,12 @@ def readPrivateKey(path: Path) -> PrivateKey:
             f"chmod 600 {shlex.quote(str(path))}",
         )
     try:
-        key = _parsed(
-            path, contents, "private key", lambda pem: load_pem_private_key(pem, None)
+        key = parsed(
+            path,
+            contents,
+            "private key",
+            lambda pem: load_pem_private_key(pem, None),
+            mends,
         )
     except TypeError:
         raise BrokenKeyFile(
@@ -262,56 +263,50 @@ def readPrivateKey(path: Path) -> PrivateKey:
     return key
 
 
-def _contents(path: Path) -> bytes:
+def readPublicKey(path: Path) -> PublicKeyTypes:
     """
-    The octets of a file, L{MAX_FILE_SIZE} at most.
+    Read a public key from a PEM file.
+
+    @raise KeyFileError: If there is none that can be read.
     """
-    try:
-        with path.open("rb") as file:
-            contents = file.read(MAX_FILE_SIZE + 1)
-    except FileNotFoundError:
-        maker = "client NAME" if path.parent.name == "clients" else "init"
-        raise NoSuchKeyFile(
-            path, "there is no such file", f"`tcpsvc keys {maker}` makes one"
-        ) from None
-    except OSError as error:
-        raise BrokenKeyFile(
-            path, f"cannot be read: {error.strerror}", "look at its owner and mode"
-        ) from None
-    if len(contents) > MAX_FILE_SIZE:
-        raise BrokenKeyFile(
-            path, f"more than {MAX_FILE_SIZE} octets; not a PEM file", "make it anew"
-        )
-    return contents
+    return _read(path, "public key", load_pem_public_key, mendsOf(path))
 
 
-def _parsed(path: Path, contents: bytes, what: str, load: Callable[[bytes], _T]) -> _T:
+def _read(path: Path, what: str, load: Callable[[bytes], _T], mends: Mends) -> _T:
     """
-    What C{load} makes of the contents.
+    What C{load} makes of a file.
 
-    @raise KeyFileError: If C{load} finds nothing that it understands.
+    @raise KeyFileError: If it is not there or C{load} does not understand it.
     """
-    try:
-        return load(contents)
-    except (ValueError, UnsupportedAlgorithm):
-        raise BrokenKeyFile(
-            path, f"there is no {what} in PEM format in it", "make it anew"
-        ) from None
+    contents, _ = contentsOf(path, mends)
+    return parsed(path, contents, what, load, mends)
 
 
 def _loadCertificate(pem: bytes) -> x509.Certificate:
     """
-    Load a certificate with all its parts, which are otherwise parsed when first
-    asked for.
+    Load the first certificate with all its parts.
     """
-    certificate = x509.load_pem_x509_certificate(pem)
+    return _whole(x509.load_pem_x509_certificate(pem))
+
+
+def _loadCertificates(pem: bytes) -> list[x509.Certificate]:
+    """
+    Load all certificates with all their parts.
+    """
+    return [_whole(each) for each in x509.load_pem_x509_certificates(pem)]
+
+
+def _whole(certificate: x509.Certificate) -> x509.Certificate:
+    """
+    Have all parts parsed, which otherwise are when they are first asked for.
+    """
     certificate.subject, certificate.extensions, certificate.public_key()
     return certificate
 
 
 def _loadRequest(pem: bytes) -> x509.CertificateSigningRequest:
     """
-    Load a request with all its parts, as L{_loadCertificate}.
+    Load a request with all its parts, as L{_whole}.
     """
     request = x509.load_pem_x509_csr(pem)
     request.subject, request.extensions, request.public_key()

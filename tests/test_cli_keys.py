@@ -40,7 +40,9 @@ class CommandTests(SynchronousTestCase):
         """
         self.patch(cliKeys, "utcNow", lambda: now)
 
-    def run_(self, *words: object, status: int = 0, typed: str | None = None) -> str:
+    def run_(
+        self, *words: object, status: int = 0, typed: str | bytes | None = None
+    ) -> str:
         """
         Run a command, which ends with C{status}.
 
@@ -124,16 +126,33 @@ class CommandTests(SynchronousTestCase):
 
     def test_missing(self) -> None:
         """
-        What is not there is named: exit 78.
+        What is not there is named: exit 78. A client's name leads to the list
+        of all, and a path to itself.
         """
+        names = f"see tcpsvc keys list --keys {self.directory.path}"
         for words in (
             ("show", "bob"),
             ("renew", "bob"),
             ("revoke", "bob"),
             ("export", "bob"),
-            ("sign", "bob.csr"),
         ):
-            self.assertIn("bob", self.run_(*words, status=78))
+            said = self.run_(*words, status=78)
+            self.assertIn(f"bob.pem: there is no client bob; {names}\n", said)
+        for words in (("sign", "bob.csr"), ("show", "bobs.pem")):
+            said = self.run_(*words, status=78)
+            self.assertIn(f"{words[1]}: there is no such file; is the path", said)
+        self.directory.server.unlink()
+        said = self.run_("show", "server", status=78)
+        self.assertIn("server.pem: there is no such file; `tcpsvc keys init`", said)
+
+    def test_longNames(self) -> None:
+        """
+        A name that is too long in octets is refused as any other, and leaves no
+        key behind.
+        """
+        for words in (("client", "é" * 40), ("request", "é" * 40)):
+            self.assertIn("1 to 64 octets", self.run_(*words, status=64))
+        self.assertFalse(self.directory.clients.exists())
 
     def test_requestAndSign(self) -> None:
         """
@@ -143,11 +162,16 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("tcpsvc keys sign FILE", self.run_("request", "bob"))
         out = self.run_("request", "--server", "a.example", "::1")
         self.assertIn("tcpsvc keys sign --server FILE", out)
+        directory = self.directory
+        back = f"{directory.server}, {directory.ca} and {directory.crl}\n"
+        self.assertTrue(out.endswith(f"put what comes back into {back}"))
         owner, self.directory = self.directory, signer
         out = self.run_("sign", owner.pair("bob").request)
         self.assertIn("clients/bob.pem: client, until", out)
         out = self.run_("sign", "--server", owner.pair("server").request)
         self.assertIn(f"{owner.server}: server, until", out)
+        more = f"with {self.directory.ca} and {self.directory.crl}\n"
+        self.assertTrue(out.endswith(f"send it to its owner, {more}"))
         request = owner.pair("bob").request
         self.run_("sign", request, status=78)
         self.run_("sign", request, "b.example", status=2)
@@ -205,6 +229,20 @@ class CommandTests(SynchronousTestCase):
             self.assertIn(part, out)
         self.assertIn("ca.pem", self.run_("show", "ca"))
         self.assertIn("DNS:localhost, IP:::1", self.run_("show", "server"))
+
+    def test_void(self) -> None:
+        """
+        What another authority signed is void and due, and it is shown why.
+        """
+        self.run_("client", "alice")
+        self.assertEqual("", self.run_("list", "--expiring", 0))
+        self.run_("init", "--force", "localhost")
+        out = self.run_("list", "--expiring", 0, status=1)
+        (row,) = _rows(out)[1:]
+        self.assertEqual(["alice", "client", "void"], row.split()[:3])
+        reason = "void: another authority signed it"
+        self.assertIn(reason, self.run_("show", "alice"))
+        self.assertIn(reason, self.run_("show", self.directory.client("alice")))
 
     def test_showLine(self) -> None:
         """
@@ -265,20 +303,22 @@ class CommandTests(SynchronousTestCase):
         other = Path(self.mktemp())
         self.run_("export", "alice", "--out", other, typed="x\nx\n")
         self.assertTrue(other.exists())
-        self.run_("export", "server", typed="x\ny\n", status=1)
+        for typed in ("", "x\n", "x\ny\n"):
+            said = self.run_("export", "server", typed=typed, status=64)
+            self.assertIn("two equal lines are wanted", said)
         self.assertFalse(self.directory.pair("server").bundle.exists())
+        self.run_("export", "server", typed="x\r\nx")
+        bundle = self.directory.pair("server").bundle
+        pkcs12.load_key_and_certificates(bundle.read_bytes(), b"x")
 
     def test_exportEmpty(self) -> None:
         """
-        An empty passphrase is refused.
+        An empty passphrase is refused, and so is one that is no text.
         """
-        result = CliRunner().invoke(
-            cliKeys.keysGroup,
-            ["export", "--keys", str(self.directory.path), "server"],
-            input="\n\n",
-        )
-        self.assertEqual(64, result.exit_code)
-        self.assertIn("an empty passphrase", result.stderr)
+        said = self.run_("export", "server", typed="\n\n", status=64)
+        self.assertIn("an empty passphrase", said)
+        said = self.run_("export", "server", typed=b"\xff\n\xff\n", status=64)
+        self.assertIn("not UTF-8", said)
 
     def test_check(self) -> None:
         """

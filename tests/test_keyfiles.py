@@ -4,10 +4,14 @@ Tests for L{tcpsvc.keyfiles}.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -19,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc import keyfiles
+from tcpsvc import pemfiles
 from tcpsvc.keyfiles import (
     BrokenKeyFile,
     KeyDirectory,
@@ -29,15 +33,22 @@ from tcpsvc.keyfiles import (
     readCertificates,
     readCRL,
     readPrivateKey,
+    readPublicKey,
     readRequest,
 )
 from tests.certificates import Pair, authority, writeKeys, writePrivate
+
+LOST_LIST = (
+    "bring it back from a copy; if there is none, move it away and revoke "
+    "everybody again"
+)
 
 READERS: list[Callable[[Path], Any]] = [
     readCertificate,
     readCertificates,
     readCRL,
     readPrivateKey,
+    readPublicKey,
     readRequest,
 ]
 
@@ -160,16 +171,84 @@ class ReadingTests(SynchronousTestCase):
 
     def test_missing(self) -> None:
         """
-        A file that is not there is named, with the command that makes one.
+        A file that is not there is named, with the command that makes one, if
+        there is such a command.
         """
-        for name, maker in (("x.pem", "init"), ("clients/x.pem", "client NAME")):
+        init, client = (
+            f"`tcpsvc keys {maker}` makes one" for maker in ("init", "client NAME")
+        )
+        for read, name, mend in [
+            (readCertificate, "server.pem", init),
+            (readCertificates, "ca.pem", init),
+            (readPrivateKey, "server-key.pem", init),
+            (readPublicKey, "audit.pem", init),
+            (readCertificate, "clients/x.pem", client),
+            (readPrivateKey, "clients/x-key.pem", client),
+            (readCertificate, "x.pem", "is the path right?"),
+            (readRequest, "x.csr", "is the path right?"),
+            (readRequest, "clients/x.csr", "is the path right?"),
+            (readCRL, "crl.pem", LOST_LIST),
+        ]:
+            path = self.directory.path / "none" / name
+            error = self.assertRaises(NoSuchKeyFile, read, path)
+            self.assertEqual(f"{path}: there is no such file; {mend}", str(error))
+
+    def test_broken(self) -> None:
+        """
+        What to do about a file that is no PEM depends on whose it is: nobody is
+        told to make anew what others hold, or what they only named.
+        """
+        for read, name, mend in [
+            (readCertificate, "server.pem", "make it anew"),
+            (readPrivateKey, "server-key.pem", "make it anew"),
+            (readCertificate, "clients/x.pem", "make it anew"),
+            (readCertificates, "ca.pem", "bring it back from a copy"),
+            (readCRL, "crl.pem", LOST_LIST),
+            (readCertificate, "crl.pem", "is it the right file?"),
+            (readCertificate, "passwd", "is it the right file?"),
+            (readRequest, "server.pem", "is it the right file?"),
+        ]:
             path = self.directory.path / name
-            for read in READERS:
-                error = self.assertRaises(NoSuchKeyFile, read, path)
-                self.assertEqual(
-                    f"{path}: there is no such file; `tcpsvc keys {maker}` makes one",
-                    str(error),
-                )
+            writePrivate(path, b"root:x:0:0::/root:/bin/sh\n")
+            error = self.assertRaises(BrokenKeyFile, read, path)
+            self.assertIn("in PEM format", error.problem)
+            self.assertEqual(mend, error.mend)
+
+    def test_fifo(self) -> None:
+        """
+        A FIFO is refused at once; in a process of its own, because otherwise
+        nothing would end the wait for somebody who writes into it.
+        """
+        for read in READERS:
+            path = self.directory.path / f"{read.__name__}.pem"
+            os.mkfifo(path, 0o600)
+            program = (
+                "import sys; from pathlib import Path; from tcpsvc import keyfiles\n"
+                "try: getattr(keyfiles, sys.argv[1])(Path(sys.argv[2]))\n"
+                "except keyfiles.BrokenKeyFile as error: print(error.problem)"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", program, read.__name__, str(path.absolute())],
+                capture_output=True,
+                check=True,
+                text=True,
+                timeout=20,
+                cwd=Path(__file__).parent.parent,
+            )
+            self.assertEqual("not a regular file\n", done.stdout)
+
+    def test_lazyParts(self) -> None:
+        """
+        A certificate is read with all its parts: none fails only when somebody
+        asks for it.
+        """
+        der = bytearray(authority().certificate.public_bytes(Encoding.DER))
+        place = der.index(bytes.fromhex("0603551d13")) + 4
+        der[place] = 0x0F  # basicConstraints become a second keyUsage
+        broken = x509.load_der_x509_certificate(bytes(der))
+        self.directory.ca.write_bytes(broken.public_bytes(Encoding.PEM))
+        for read in (readCertificate, readCertificates):
+            self.assertRaises(BrokenKeyFile, read, self.directory.ca)
 
     def test_unreadable(self) -> None:
         """
@@ -199,7 +278,7 @@ class ReadingTests(SynchronousTestCase):
         """
         A file that no key or certificate could fill is not read to its end.
         """
-        self.patch(keyfiles, "MAX_FILE_SIZE", 100)
+        self.patch(pemfiles, "MAX_FILE_SIZE", 100)
         error = self.assertRaises(KeyFileError, readCertificate, self.directory.ca)
         self.assertIn("more than 100 octets", str(error))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tcpsvc.keyfiles import KeyDirectory
-from tcpsvc.keys.advice import command, opensslLine, remake
+from tcpsvc.keys.advice import command, opensslLine, relist, remake, renewal
 from tcpsvc.keys.names import BadArgument
 
 KEYS = KeyDirectory(Path("keys"))
@@ -18,7 +18,7 @@ KEYS = KeyDirectory(Path("keys"))
 
 class CommandTests(SynchronousTestCase):
     """
-    Tests for L{command} and L{remake}.
+    Tests for the functions that recommend commands.
     """
 
     def test_directory(self) -> None:
@@ -37,9 +37,40 @@ class CommandTests(SynchronousTestCase):
         Each pair has a command that makes it anew; a name that looks like an
         option is not taken for one.
         """
-        self.assertEqual("tcpsvc keys init --force", remake(KEYS, "ca"))
-        self.assertEqual("tcpsvc keys server --force a", remake(KEYS, "server", ["a"]))
-        self.assertEqual("tcpsvc keys client --force -- -x", remake(KEYS, "-x"))
+        directory = KeyDirectory(Path(self.mktemp()))
+        directory.path.mkdir()
+        directory.caKey.touch()
+        keys = f"--keys {directory.path}"
+        for expected, advised in [
+            (f"init {keys} --force", remake(directory, "ca")),
+            (f"server {keys} --force a", remake(directory, "server", ["a"])),
+            (f"client {keys} --force -- -x", remake(directory, "-x")),
+            (f"renew {keys} -- -x", renewal(directory, "-x")),
+            (f"revoke {keys}", relist(directory)),
+        ]:
+            self.assertEqual(f"tcpsvc keys {expected}", advised)
+
+    def test_elsewhere(self) -> None:
+        """
+        Where the authority's key is not, no command is recommended that needs
+        it.
+        """
+        directory = KeyDirectory(Path(self.mktemp()))
+        asking = f"tcpsvc keys request --keys {directory.path} --force"
+        for expected, advised in [
+            ("ask for the authority's", remake(directory, "ca")),
+            (f"{asking} --server a, ", remake(directory, "server", ["a"])),
+            (f"{asking} --server HOST, ", remake(directory, "server")),
+            (f"{asking} -- -x, and have it signed", remake(directory, "-x")),
+            ("ask the authority", renewal(directory, "alice")),
+            ("ask for the authority's", relist(directory)),
+        ]:
+            self.assertTrue(advised.startswith(expected), advised)
+        request = directory.pair("alice").request
+        request.parent.mkdir(parents=True)
+        request.touch()
+        again = f"have {request} signed again"
+        self.assertEqual(again, renewal(directory, "alice"))
 
 
 class OpensslLineTests(SynchronousTestCase):

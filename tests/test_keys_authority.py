@@ -155,6 +155,20 @@ class RevokingTests(SynchronousTestCase):
         self.patch(module, "writePEM", lambda *parts, replace: assertLocked())
         self.assertEqual([5], revoke(self.directory, [5], NOW))
 
+    def test_brokenLink(self) -> None:
+        """
+        A list whose name leads nowhere is not taken for one of nobody, which
+        would let all revoked ones in again.
+        """
+        self.directory.crl.rename(self.directory.path / "list.pem")
+        self.directory.crl.symlink_to("gone.pem")
+        error = self.assertRaises(
+            NoSuchKeyFile, readRevoked, self.directory, authority().certificate
+        )
+        self.assertEqual(self.directory.crl, error.path)
+        self.assertRaises(NoSuchKeyFile, revoke, self.directory, [5], NOW)
+        self.assertTrue(self.directory.crl.is_symlink())
+
     def test_serialsOfName(self) -> None:
         """
         With a name's certificate go its former ones, as long as they are ours.

@@ -226,7 +226,7 @@ class CheckTests(SynchronousTestCase):
     def test_revocationList(self) -> None:
         """
         A list that is not the authority's, or not of now, or that will not last
-        as long as the authority, is found; none at all is right.
+        as long as the authority, is found.
         """
         by = authority()
         for crl, problem, mend, isError in [
@@ -238,9 +238,44 @@ class CheckTests(SynchronousTestCase):
             writeRevocationList(self.directory, crl)
             self.found("crl.pem", problem, mend, isError=isError)
         self.directory.crl.write_text("rubbish")
-        self.found("crl.pem", "there is no certificate revocation list", "anew")
+        self.found("crl.pem", "there is no certificate revocation list", "a copy")
+
+    def test_noList(self) -> None:
+        """
+        Without a list nobody is revoked, which is a warning where there is a
+        service or the authority; a link to nothing is an error.
+        """
         self.directory.crl.unlink()
+        nobody = "so nobody is revoked"
+        revoke = f"tcpsvc keys revoke --keys {self.directory.path}"
+        self.found("crl.pem", nobody, f"a copy, or {revoke}", isError=False)
+        self.directory.caKey.unlink()
+        self.found("crl.pem", nobody, "the authority's", isError=False)
+        self.directory.crl.symlink_to("gone.pem")
+        self.found("crl.pem", "there is no such file", "bring it back")
+
+    def test_authorities(self) -> None:
+        """
+        Each authority in the file is trusted, and looked at.
+        """
+        with self.directory.ca.open("ab") as file:
+            file.write(otherAuthority().certificatePEM)
+        self.server(otherAuthority().server())
         self.assertEqual([], check(self.directory, NOW))
+        self.alice(otherAuthority().client())
+        problem = "the revocation list is not of the authority that signed it"
+        self.found("clients/alice.pem", problem, "keys client")
+        writeRevocationList(self.directory, otherAuthority().revocationList())
+        self.assertEqual([], check(self.directory, NOW))
+        with self.directory.ca.open("ab") as file:
+            file.write(newAuthority(notAfter=NOW - DAY).certificatePEM)
+            file.write(authority().client().certificatePEM)
+        findings = check(self.directory, NOW)
+        self.assertEqual({self.directory.ca}, {each.path for each in findings})
+        self.assertEqual(
+            ["take number 3 out of it", "take number 4 out of it"],
+            [each.mend for each in findings],
+        )
 
     def test_authority(self) -> None:
         """
@@ -261,17 +296,45 @@ class CheckTests(SynchronousTestCase):
             contents = path.read_bytes()
             path.unlink()
             self.found(name, "there is no such file", "tcpsvc keys ")
+            self.found(name, "there is no such file", "--force")
             writePrivate(path, contents)
         self.directory.client("alice").unlink()
         self.found("clients/alice.pem", "there is no such file", "keys client")
 
     def test_empty(self) -> None:
         """
-        Where there is nothing, both are missed.
+        Where there is nothing, both are missed, and one command makes them.
         """
         findings = check(KeyDirectory(Path("nowhere")), NOW)
         names = [finding.path.name for finding in findings]
         self.assertEqual(["ca.pem", "server.pem"], names)
+        mends = {finding.mend for finding in findings}
+        self.assertEqual({"tcpsvc keys init --keys nowhere"}, mends)
+
+    def test_serversHost(self) -> None:
+        """
+        Where the authority's key is not, nothing is recommended that needs it.
+        """
+        self.directory.caKey.unlink()
+        self.server(otherAuthority().server("a.example"))
+        request = f"tcpsvc keys request --keys {self.directory.path} --force"
+        mend = f"{request} --server a.example, and have it signed"
+        self.found("server.pem", "another authority", mend)
+        self.server(authority().server(notAfter=NOW - DAY / 48))
+        self.found("server.pem", "expired 20", "ask the authority")
+        self.server(authority().server())
+        self.directory.serverKey.unlink()
+        self.found("server-key.pem", "no such file", f"{request} --server localhost")
+
+    def test_clientsAsServers(self) -> None:
+        """
+        A client's pair in the server's place: its name is no host to make the
+        server's pair for.
+        """
+        self.server(authority().client("alice"))
+        (finding,) = check(self.directory, NOW)
+        mend = f"tcpsvc keys server --keys {self.directory.path} --force"
+        self.assertEqual(mend, finding.mend)
 
     def test_elsewhere(self) -> None:
         """
@@ -297,12 +360,12 @@ class CheckTests(SynchronousTestCase):
         ):
             path.unlink()
         self.assertEqual([], check(self.directory, NOW))
-        self.found("server.pem", "no such file", "keys server", host="localhost")
+        self.found("server.pem", "no such file", "--server HOST", host="localhost")
         writePrivate(self.directory.serverKey, authority().keyPEM)
-        self.found("server.pem", "no such file", "keys server")
+        self.found("server.pem", "no such file", "--server HOST")
         self.directory.serverKey.unlink()
         self.directory.ca.unlink()
-        self.found("ca.pem", "no such file", "ask for it")
+        self.found("ca.pem", "no such file", "ask for the authority's")
 
     def test_waiting(self) -> None:
         """

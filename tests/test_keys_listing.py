@@ -17,6 +17,7 @@ from tcpsvc.keys.rules import Status
 from tests.certificates import (
     NOW,
     authority,
+    newAuthority,
     otherAuthority,
     writeKeys,
     writePair,
@@ -113,3 +114,52 @@ class EntryTests(SynchronousTestCase):
         """
         writeRevocationList(self.directory, otherAuthority().revocationList())
         self.assertRaises(KeyFileError, entries, self.directory, NOW)
+
+    def test_brokenLink(self) -> None:
+        """
+        Nor by a revocation list that is a link to nothing.
+        """
+        self.directory.crl.unlink()
+        self.directory.crl.symlink_to("gone.pem")
+        self.assertRaises(KeyFileError, entries, self.directory, NOW)
+
+    def test_void(self) -> None:
+        """
+        What nobody takes is void, with the reason, and due; a name that the
+        trust in a second authority saves is not.
+        """
+        for name, pair in [
+            ("alice", otherAuthority().client("alice")),
+            ("early", authority().noPurpose("early")),
+            ("late", newAuthority().expired("late")),
+        ]:
+            writePair(self.directory.client(name), self.directory.clientKey(name), pair)
+        found = {entry.name: entry for entry in entries(self.directory, NOW)}
+        for name in ("alice", "early", "late"):
+            self.assertIs(Status.VOID, found[name].status)
+            self.assertTrue(found[name].status.isDue)
+        self.assertEqual("another authority signed it", found["alice"].reason)
+        self.assertEqual("void", found["alice"].asRecord()["status"])
+        self.assertIs(Status.REVOKED, found["bob"].status)
+        with self.directory.ca.open("ab") as file:
+            file.write(otherAuthority().certificatePEM)
+        self.directory.crl.unlink()
+        path = self.directory.client("alice")
+        entry = entryOf(self.directory, "alice", path, NOW)
+        self.assertEqual((Status.VALID, None), (entry.status, entry.reason))
+
+    def test_file(self) -> None:
+        """
+        A file of which nobody knows whose it is, is not void if it serves a
+        client or a server, or is the authority.
+        """
+        path = self.directory.path / "x.pem"
+        for pair, status in [
+            (authority().server("b.example"), Status.VALID),
+            (authority().client(), Status.VALID),
+            (authority(), Status.VALID),
+            (authority().noPurpose(), Status.VOID),
+            (otherAuthority().server(), Status.VOID),
+        ]:
+            path.write_bytes(pair.certificatePEM)
+            self.assertIs(status, entryOf(self.directory, None, path, NOW).status)

@@ -129,6 +129,12 @@ class InitTests(DirectoryTestCase):
             )
             self.assertEqual(there, error.path)
             self.assertEqual([there], list(directory.path.iterdir()))
+            there.unlink()
+            there.symlink_to("nowhere")
+            self.assertRaises(
+                KeyFileExists, making.initialise, directory, ["localhost"], NOW
+            )
+            self.assertEqual([there], list(directory.path.iterdir()))
 
     def test_force(self) -> None:
         """
@@ -301,7 +307,7 @@ class SigningTests(DirectoryTestCase):
 
     def test_requestExists(self) -> None:
         """
-        A request replaces no key without force, and never a certificate.
+        A request replaces no key and no certificate without force.
         """
         bearer = Bearer.client("bob")
         pair = making.request(self.owners, bearer)
@@ -313,13 +319,51 @@ class SigningTests(DirectoryTestCase):
         self.assertFalse(pair.key.exists())
         making.request(self.owners, bearer, force=True)
         self.assertNotEqual(key, pair.key.read_bytes())
-        self.assertRaises(
-            KeyFileExists,
-            making.request,
-            self.directory,
-            Bearer.client("alice"),
-            force=True,
-        )
+        alice = Bearer.client("alice")
+        self.assertRaises(KeyFileExists, making.request, self.directory, alice)
+
+    def test_requestForce(self) -> None:
+        """
+        With force the certificate of the former key is put away, so that a
+        client who was revoked needs no more than that.
+        """
+        former = self.alice.certificate.read_bytes()
+        key = self.alice.key.read_bytes()
+        making.request(self.directory, Bearer.client("alice"), force=True)
+        self.assertNotEqual(key, self.alice.key.read_bytes())
+        self.assertFalse(self.alice.certificate.exists())
+        (kept,) = self.directory.formerOf("alice")
+        self.assertEqual(former, kept.read_bytes())
+
+    def test_requestAtOnce(self) -> None:
+        """
+        A request that cannot be made leaves no key behind, nor takes anything
+        away.
+        """
+
+        def fail(*parts: object) -> None:
+            raise ValueError(parts)
+
+        self.patch(making, "requestFor", fail)
+        before = self.contents()
+        for name in ("alice", "bob"):
+            self.assertRaises(
+                ValueError,
+                making.request,
+                self.directory,
+                Bearer.client(name),
+                force=True,
+            )
+        self.assertEqual(before, self.contents())
+
+    def test_longestName(self) -> None:
+        """
+        The longest names that are allowed can be requested and signed.
+        """
+        for name in ("x" * 64, "é" * 32, "😀" * 16):
+            pair = making.request(self.owners, Bearer.client(name))
+            certificate = readCertificate(self.sign(pair.request))
+            self.assertEqual(name, identityFrom(certificate).name)
 
     def test_smuggling(self) -> None:
         """
@@ -363,7 +407,7 @@ class SigningTests(DirectoryTestCase):
             ),
             (self.csr("../eve"), "has no '/'"),
             (self.csr("server"), "is none of"),
-            (self.csr(), "has 1 to 64 characters"),
+            (self.csr(), "has 1 to 64 octets"),
         ]:
             error = self.assertRaises(KeyFileError, self.sign, path)
             self.assertTrue(str(error).startswith(f"{path}: "))

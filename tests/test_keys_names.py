@@ -20,6 +20,7 @@ from tcpsvc.keys.names import (
     hostAlternativeName,
     hostsOf,
     serverAlternativeName,
+    serverHosts,
 )
 from tests.certificates import authority
 
@@ -31,9 +32,12 @@ class ClientNameTests(SynchronousTestCase):
 
     def test_good(self) -> None:
         """
-        Printable names of 1 to 64 characters are good.
+        Printable names of 1 to 64 octets are good.
         """
-        for name in ("a", "x" * 64, "a@b.example", "Ünï cö", "a.b", "-a", "key"):
+        for name in (
+            *("a", "x" * 64, "é" * 32),
+            *("a@b.example", "Ünï cö", "a.b", "-a", "key"),
+        ):
             self.assertEqual(name, clientName(name))
 
     def test_bad(self) -> None:
@@ -43,7 +47,8 @@ class ClientNameTests(SynchronousTestCase):
         other files, or mean somebody else.
         """
         for name in (
-            *("", "x" * 65, "a\nb", "a\x1b", "\udc80", "  ", " a", "a ", "a\u202eb"),
+            *("", "x" * 65, "é" * 40),
+            *("a\nb", "a\x1b", "\udc80", "  ", " a", "a ", "a\u202eb"),
             *("a/b", "/", "..", ".a", "a-key", "a.pem"),
             *("ca", "server", "Server", "anonymous"),
         ):
@@ -129,7 +134,7 @@ class AlternativeNameTests(SynchronousTestCase):
 
 class ReadingTests(SynchronousTestCase):
     """
-    Tests for L{hostsOf} and L{commonNameOf}.
+    Tests for L{hostsOf}, L{serverHosts} and L{commonNameOf}.
     """
 
     def test_hostsOf(self) -> None:
@@ -140,6 +145,15 @@ class ReadingTests(SynchronousTestCase):
         certificate = authority().server(names=names).certificate
         self.assertEqual(["a", "::1"], hostsOf(certificate))
         self.assertEqual([], hostsOf(authority().server(names=()).certificate))
+
+    def test_serverHosts(self) -> None:
+        """
+        The name of a client is not taken for a host.
+        """
+        self.assertEqual(["a"], serverHosts(authority().server("a").certificate))
+        bare = authority().server("a", usages=()).certificate
+        self.assertEqual(["a"], serverHosts(bare))
+        self.assertEqual([], serverHosts(authority().client().certificate))
 
     def test_commonNameOf(self) -> None:
         """

@@ -20,10 +20,12 @@ from tcpsvc.keys.rules import (
     leafProblems,
     statusOf,
     whyApart,
+    whyForeign,
     whyMisnamed,
     whyNoAuthority,
     whyNotFor,
     whyNotNow,
+    whyVoid,
     whyWeak,
     whyWrongPurpose,
 )
@@ -79,10 +81,10 @@ class StatusTests(SynchronousTestCase):
 
     def test_due(self) -> None:
         """
-        What expires or has expired is due, and what is revoked is not.
+        What expires, has expired or is void is due, and what is revoked is not.
         """
         due = {status for status in Status if status.isDue}
-        self.assertEqual({Status.EXPIRING, Status.EXPIRED}, due)
+        self.assertEqual({Status.EXPIRING, Status.EXPIRED, Status.VOID}, due)
 
     def test_notNow(self) -> None:
         """
@@ -195,15 +197,53 @@ class LeafTests(SynchronousTestCase):
         A good certificate has no problems, and one that is wrong in every way
         has all of them.
         """
-        ca = authority().certificate
+        ca = [otherAuthority().certificate, authority().certificate]
         for pair, name in (
             (authority().client("alice"), "alice"),
             (authority().server("a"), "server"),
         ):
             self.assertEqual([], list(leafProblems(pair.certificate, name, ca)))
         weak = rsa.generate_private_key(65537, 1024)
-        wrong = otherAuthority().client("bob", usages=(), key=weak).certificate
+        wrong = newAuthority().client("bob", usages=(), key=weak).certificate
         self.assertEqual(4, len(list(leafProblems(wrong, "alice", ca))))
+
+    def test_void(self) -> None:
+        """
+        Void is what the other side is sure to refuse, and not what it lets in
+        although something is wrong with it.
+        """
+        ca, client, server = [authority().certificate], Role.CLIENT, Role.SERVER
+        for pair, role, why in [
+            (authority().client("bob"), client, None),
+            (authority().expired(), client, None),
+            (authority().client(usages=(CLIENT_AUTH, SERVER_AUTH)), client, None),
+            (authority().server("a"), server, None),
+            (otherAuthority().client(), client, "another authority signed it"),
+            (authority().client(usages=()), client, "says nothing of its purpose"),
+            (authority().server("a"), client, "not for clients"),
+            (authority().client(), server, "not for servers"),
+            (authority().withoutCommonName(), client, "no common name"),
+            (authority().server(names=()), server, "names no host"),
+        ]:
+            reason = whyVoid(pair.certificate, role, ca)
+            if why is None:
+                self.assertIsNone(reason)
+            else:
+                self.assertIn(why, str(reason))
+
+    def test_foreignList(self) -> None:
+        """
+        A client whom one authority signed is refused by the list of another; a
+        client holds a server against no list.
+        """
+        both = [authority().certificate, otherAuthority().certificate]
+        crl = otherAuthority().revocationList()
+        alice, server = authority().client(), authority().server()
+        why = whyForeign(alice.certificate, Role.CLIENT, both, crl)
+        self.assertIn("the revocation list is not of", str(why))
+        self.assertIsNone(whyForeign(server.certificate, Role.SERVER, both, crl))
+        own = authority().revocationList()
+        self.assertIsNone(whyForeign(alice.certificate, Role.CLIENT, both, own))
 
     def test_host(self) -> None:
         """

@@ -16,6 +16,7 @@ from tcpsvc.keys import writing
 from tcpsvc.keys.writing import (
     KeyFileExists,
     locked,
+    removeFile,
     writeFile,
     writePEM,
     writePrivateKey,
@@ -155,6 +156,26 @@ class WritingTests(SynchronousTestCase):
         writeFile(self.path, b"1")
         error = self.assertRaises(BrokenKeyFile, writeFile, self.path / "x", b"2")
         self.assertIn("cannot be written", str(error))
+
+
+class RemovingTests(SynchronousTestCase):
+    """
+    Tests for L{removeFile}.
+    """
+
+    def test_remove(self) -> None:
+        """
+        A file is removed; one that is not there is no error, and one that cannot
+        be removed is named.
+        """
+        path = Path(self.mktemp())
+        path.touch()
+        removeFile(path)
+        self.assertFalse(path.exists())
+        removeFile(path)
+        path.mkdir()
+        error = self.assertRaises(BrokenKeyFile, removeFile, path)
+        self.assertEqual(path, error.path)
 
 
 class LockTests(SynchronousTestCase):

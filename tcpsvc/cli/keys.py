@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from cryptography import x509
 
 from tcpsvc.identity import alternativeNames
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError, NoSuchKeyFile, readCertificate
@@ -156,7 +157,10 @@ def request(
     pair = making.request(directory, bearer, force=force)
     sign = "sign --server" if isServer else "sign"
     click.echo(f"{pair.request}: send it to the authority: tcpsvc keys {sign} FILE")
-    click.echo(f"put what comes back into {pair.certificate} and {directory.ca}")
+    brought = f"{pair.certificate} and {directory.ca}"
+    if isServer:
+        brought = f"{pair.certificate}, {directory.ca} and {directory.crl}"
+    click.echo(f"put what comes back into {brought}")
 
 
 @keysGroup.command()
@@ -182,7 +186,8 @@ def sign(
     role = Role.SERVER if isServer else Role.CLIENT
     signed = making.sign(directory, path, role, utcNow(), hosts=hosts, force=force)
     click.echo(f"{signed.certificate}: {role.value}, {_until(signed.certificate)}")
-    click.echo(f"send it to its owner, with {directory.ca}")
+    more = f" and {directory.crl}" if isServer else ""
+    click.echo(f"send it to its owner, with {directory.ca}{more}")
 
 
 @keysGroup.command(name="list")
@@ -232,17 +237,16 @@ def show(
         host = host or _serverHost(directory)
         click.echo(opensslLine(directory, what, host, port))
         return
-    certificate = readCertificate(path)
-    commonName = commonNameOf(certificate.subject)
-    entry = listing.entryOf(directory, name or commonName, path, utcNow())
+    entry = listing.entryOf(directory, name, path, utcNow())
+    certificate, status = entry.certificate, entry.status.value
     lines = {
-        "common name": commonName,
+        "common name": commonNameOf(certificate.subject),
         "names": ", ".join(alternativeNames(certificate)) or "none",
         "serial": entry.serial,
         "SHA-256": entry.fingerprint,
         "signed by": commonNameOf(certificate.issuer),
         "valid": f"{entry.begins} to {entry.expires}",
-        "status": entry.status.value,
+        "status": f"{status}: {entry.reason}" if entry.reason else status,
     }
     click.echo(path)
     for label, text in lines.items():
@@ -255,7 +259,7 @@ def show(
 @_keys
 def renew(name: str, newKeyToo: bool, directory: KeyDirectory) -> None:
     """Make a new certificate in place of one; that is kept in former/."""
-    former = readCertificate(directory.pair(name).certificate)
+    former = _named(directory, name)
     pair = making.renew(directory, name, utcNow(), newKeyToo=newKeyToo)
     click.echo(f"{pair.certificate}: {_until(pair.certificate)}")
     if newKeyToo:
@@ -298,8 +302,8 @@ def revoke(what: str | None, serial: str | None, directory: KeyDirectory) -> Non
 @_keys
 def export(name: str, out: Path | None, force: bool, directory: KeyDirectory) -> None:
     """Put a pair into one file with a passphrase (PKCS #12)."""
-    pair = directory.pair(name)
-    path = out or pair.bundle
+    _named(directory, name)
+    path = out or directory.pair(name).bundle
     making.export(directory, name, _passphrase, path, force=force)
     click.echo(f"{path}: {name} and the authority's certificate, encrypted")
 
@@ -364,7 +368,26 @@ def _certificate(directory: KeyDirectory, what: str) -> tuple[Path, str | None]:
     """
     if "/" in what or what.endswith(".pem"):
         return Path(what), None
+    _named(directory, what)
     return directory.pair(what).certificate, what
+
+
+def _named(directory: KeyDirectory, name: str) -> x509.Certificate:
+    """
+    The certificate of C{"ca"}, C{"server"} or a client.
+
+    @raise KeyFileError: If there is none; a client's name may be mistyped.
+    """
+    try:
+        return readCertificate(directory.pair(name).certificate)
+    except NoSuchKeyFile as error:
+        if name in ("ca", "server"):
+            raise
+        raise NoSuchKeyFile(
+            error.path,
+            f"there is no client {name}",
+            f"see {command(directory, 'list')}",
+        ) from None
 
 
 def _serialFrom(text: str) -> int:
@@ -385,17 +408,38 @@ def _serialFrom(text: str) -> int:
 
 def _passphrase() -> str:
     """
-    Ask twice, without an echo on a terminal.
+    Ask twice without an echo, or read two lines from a pipe.
+
+    @raise BadArgument: If these differ.
     """
+    if not sys.stdin.isatty():
+        return _pipedPassphrase()
     passphrase: str = click.prompt(
         "Passphrase",
         default="",
         show_default=False,
-        hide_input=sys.stdin.isatty(),
+        hide_input=True,
         confirmation_prompt=True,
         err=True,
     )
     return passphrase
+
+
+def _pipedPassphrase() -> str:
+    """
+    Two equal lines of standard input, as one.
+
+    @raise BadArgument: If they are none.
+    """
+    stream = sys.stdin.buffer
+    first, second = stream.readline(), stream.readline()
+    passphrase = first.rstrip(b"\r\n")
+    if not first or second.rstrip(b"\r\n") != passphrase:
+        raise BadArgument("the passphrase from the pipe: two equal lines are wanted")
+    try:
+        return passphrase.decode()
+    except UnicodeDecodeError:
+        raise BadArgument("the passphrase from the pipe: not UTF-8") from None
 
 
 def _table(found: Sequence[listing.Entry]) -> str:

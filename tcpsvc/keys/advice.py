@@ -34,16 +34,46 @@ def command(directory: KeyDirectory, *words: str) -> str:
 
 def remake(directory: KeyDirectory, name: str, hosts: Sequence[str] = ()) -> str:
     """
-    The command line that makes a pair anew.
+    What makes a pair anew, as a phrase: a command line, where the authority's
+    key is; elsewhere a request is made.
 
     @param name: C{"ca"}, C{"server"}, or a client's name.
     @param hosts: The server's host names and IP addresses, if they are known.
     """
     if name == "ca":
-        return command(directory, "init", "--force", *hosts)
-    if name == "server":
-        return command(directory, "server", "--force", *hosts)
-    return command(directory, "client", "--force", "--", name)
+        isHere = directory.caKey.exists()
+        return command(directory, "init", "--force", *hosts) if isHere else _ASK
+    if directory.caKey.exists():
+        if name == "server":
+            return command(directory, "server", "--force", *hosts)
+        return command(directory, "client", "--force", "--", name)
+    bearer = ("--server", *(hosts or ["HOST"])) if name == "server" else ("--", name)
+    asking = command(directory, "request", "--force", *bearer)
+    return f"{asking}, and have it signed"
+
+
+def relist(directory: KeyDirectory) -> str:
+    """
+    What makes the revocation list anew, as a phrase.
+    """
+    return command(directory, "revoke") if directory.caKey.exists() else _ASK
+
+
+def renewal(directory: KeyDirectory, name: str) -> str:
+    """
+    What renews a certificate, as a phrase.
+
+    @param name: C{"server"} or a client's name.
+    """
+    if directory.caKey.exists():
+        return command(directory, "renew", "--", name)
+    request = directory.pair(name).request
+    if request.exists():
+        return f"have {request} signed again"
+    return "ask the authority for a renewed one"
+
+
+_ASK = "ask for the authority's"
 
 
 def opensslLine(directory: KeyDirectory, name: str, host: str, port: int = 4433) -> str:

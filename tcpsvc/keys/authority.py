@@ -7,6 +7,7 @@ key, and the list of what it has revoked.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from tcpsvc.keyfiles import (
     readCRL,
     readPrivateKey,
 )
-from tcpsvc.keys.advice import command
+from tcpsvc.keys.advice import command, relist
 from tcpsvc.keys.issuing import Authority
 from tcpsvc.keys.rules import (
     isListOf,
@@ -61,22 +62,24 @@ def openAuthority(directory: KeyDirectory, now: datetime) -> Authority:
 
 
 def readRevoked(
-    directory: KeyDirectory, authority: x509.Certificate
+    directory: KeyDirectory, *authorities: x509.Certificate
 ) -> x509.CertificateRevocationList | None:
     """
     Read the revocation list, if there is one.
 
-    @raise KeyFileError: If it is not the authority's.
+    @param authorities: Whose list it may be.
+
+    @raise KeyFileError: If it is not, or if its name leads nowhere: what was
+        revoked is not to come back for a link that broke.
     """
-    try:
-        crl = readCRL(directory.crl)
-    except NoSuchKeyFile:
+    if not os.path.lexists(directory.crl):
         return None
-    if not isListOf(crl, authority):
+    crl = readCRL(directory.crl)
+    if not any(isListOf(crl, authority) for authority in authorities):
         raise BrokenKeyFile(
             directory.crl,
             "not signed by this authority",
-            f"move it away, then {command(directory, 'revoke')} makes another",
+            f"move it away, then {relist(directory)}",
         )
     return crl
 

@@ -8,6 +8,7 @@ Pure data out of files that are only read: nothing is printed or changed here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -15,22 +16,24 @@ from typing import TypeVar
 
 from attrs import define, field, frozen
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from tcpsvc.keyfiles import (
     BrokenKeyFile,
     KeyDirectory,
     PairFiles,
     readCertificate,
+    readCertificates,
     readCRL,
     readPrivateKey,
+    readPublicKey,
 )
-from tcpsvc.keys.advice import command, remake
+from tcpsvc.keys.advice import command, relist, remake, renewal
 from tcpsvc.keys.authority import readRevoked
-from tcpsvc.keys.names import hostAlternativeName, hostsOf
+from tcpsvc.keys.names import hostAlternativeName, serverHosts
 from tcpsvc.keys.rules import (
     Role,
     Status,
+    isListOf,
     leafProblems,
     statusOf,
     whyApart,
@@ -120,25 +123,35 @@ class _Examination:
     now: datetime
     host: str | None
     findings: list[Finding] = field(factory=list)
-    ca: x509.Certificate | None = None
+    authorities: list[x509.Certificate] = field(factory=list)
     crl: x509.CertificateRevocationList | None = None
 
     def authority(self) -> None:
         """
-        Look at the authority and its revocation list.
+        Look at the authorities and the revocation list. The first is the one
+        that signs; more are trusted while one takes the place of another.
         """
         pair = self.directory.pair("ca")
-        if self._isOfClient() and not pair.certificate.exists():
-            self._note(pair.certificate, "there is no such file", "ask for it")
+        if not os.path.lexists(pair.certificate):
+            self._note(pair.certificate, "there is no such file", self._authorityAnew())
             return
-        self.ca = self._read(readCertificate, pair.certificate)
-        if self.ca:
-            anew = remake(self.directory, "ca")
-            self._note(pair.certificate, whyNoAuthority(self.ca), anew)
-            self._time(pair.certificate, self.ca, anew)
-            self._key(pair, self.ca)
-        if self.directory.crl.exists():
+        self.authorities = self._read(readCertificates, pair.certificate) or []
+        for number, certificate in enumerate(self.authorities):
+            anew = f"take number {number + 1} out of it"
+            if number == 0:
+                anew = remake(self.directory, "ca")
+                self._key(pair, certificate)
+            self._note(pair.certificate, whyNoAuthority(certificate), anew)
+            self._time(pair.certificate, certificate, anew)
+        if os.path.lexists(self.directory.crl):
             self._revocationList()
+        elif self.directory.server.exists() or self.directory.caKey.exists():
+            self._note(
+                self.directory.crl,
+                "there is no such file, so nobody is revoked",
+                f"bring it back from a copy, or {relist(self.directory)}",
+                isError=False,
+            )
 
     def pair(self, pair: PairFiles) -> None:
         """
@@ -151,16 +164,17 @@ class _Examination:
         certificate = self._read(readCertificate, pair.certificate)
         if certificate is None:
             return
-        hosts = hostsOf(certificate)
+        hosts = serverHosts(certificate)
         anew = remake(self.directory, pair.name, hosts)
-        if self.ca:
-            for problem in leafProblems(certificate, pair.name, self.ca):
+        if self.authorities:
+            for problem in leafProblems(
+                certificate, pair.name, self.authorities, self.crl
+            ):
                 self._note(pair.certificate, problem, anew)
         if Role.of(pair.name) is Role.SERVER and self.host and hosts:
             wanted = remake(self.directory, pair.name, [*hosts, self.host])
             self._note(pair.certificate, whyNotFor(certificate, self.host), wanted)
-        renewal = command(self.directory, "renew", pair.name)
-        self._time(pair.certificate, certificate, renewal)
+        self._time(pair.certificate, certificate, renewal(self.directory, pair.name))
         if statusOf(certificate, self.now, self.crl) is Status.REVOKED:
             self._note(pair.certificate, "revoked", f"remove it, or {anew}")
         self._key(pair, certificate)
@@ -176,8 +190,8 @@ class _Examination:
         if key is None:
             return
         try:
-            same = load_pem_public_key(public.read_bytes()) == key.public_key()
-        except (OSError, ValueError):
+            same = readPublicKey(public) == key.public_key()
+        except BrokenKeyFile:
             same = False
         if not same:
             self._note(
@@ -191,23 +205,23 @@ class _Examination:
         Look at the revocation list; OpenSSL turns everybody away for a bad one.
         """
         path = self.directory.crl
-        if self.ca is None:
+        if not self.authorities:
             self._read(readCRL, path)
             return
-        ca = self.ca
-        self.crl = self._read(lambda _: readRevoked(self.directory, ca), path)
-        if self.crl is None:
+        crl = self._read(lambda _: readRevoked(self.directory, *self.authorities), path)
+        if crl is None:
             return
-        anew = command(self.directory, "revoke")
-        end = self.crl.next_update_utc
+        self.crl, anew = crl, relist(self.directory)
+        end = crl.next_update_utc
+        ca = next(each for each in self.authorities if isListOf(crl, each))
         if end is None or end < self.now:
             self._note(path, "the revocation list has expired", anew)
         elif end < ca.not_valid_after_utc:
             expires = toSeconds(end.timestamp())
             problem = f"expires {expires}, before the authority"
             self._note(path, problem, anew, isError=False)
-        if self.crl.last_update_utc > self.now:
-            begins = toSeconds(self.crl.last_update_utc.timestamp())
+        if crl.last_update_utc > self.now:
+            begins = toSeconds(crl.last_update_utc.timestamp())
             self._note(path, f"not valid before {begins}", "look at the clock")
 
     def _isMissed(self, pair: PairFiles) -> bool:
@@ -224,6 +238,17 @@ class _Examination:
         """
         return bool(_names(self.directory)) and not self.directory.caKey.exists()
 
+    def _authorityAnew(self) -> str:
+        """
+        What brings the authority's certificate here.
+        """
+        if not filesIn(self.directory):
+            return command(self.directory, "init")
+        anew = remake(self.directory, "ca")
+        if self.directory.caKey.exists():
+            return f"bring it back from a copy; if there is none, {anew}"
+        return anew
+
     def _lacksCertificate(self, pair: PairFiles) -> None:
         """
         Note that a certificate is not here.
@@ -235,17 +260,21 @@ class _Examination:
             self._read(readPrivateKey, pair.key)
         else:
             anew = remake(self.directory, pair.name)
+            if not filesIn(self.directory):
+                anew = command(self.directory, "init")
             self._note(pair.certificate, "there is no such file", anew)
 
     def _key(self, pair: PairFiles, certificate: x509.Certificate) -> None:
         """
         Look at a certificate's key. Only the server's has to be here.
         """
-        if not pair.key.exists() and pair.name != "server":
+        anew = remake(self.directory, pair.name, serverHosts(certificate))
+        if not pair.key.exists():
+            if pair.name == "server":
+                self._note(pair.key, "there is no such file", anew)
             return
         key = self._read(readPrivateKey, pair.key)
         if key:
-            anew = remake(self.directory, pair.name, hostsOf(certificate))
             self._note(pair.certificate, whyApart(certificate, key), anew)
 
     def _time(self, path: Path, certificate: x509.Certificate, renewal: str) -> None:

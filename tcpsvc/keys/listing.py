@@ -6,6 +6,7 @@ What certificates lie in a directory of keys, and how they stand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from attrs import frozen
 from cryptography import x509
 
 from tcpsvc.identity import alternativeNames, fingerprintOf
-from tcpsvc.keyfiles import KeyDirectory, readCertificate
+from tcpsvc.keyfiles import KeyDirectory, readCertificate, readCertificates
 from tcpsvc.keys.authority import readRevoked
-from tcpsvc.keys.rules import EXPIRING, Role, Status, statusOf
+from tcpsvc.keys.names import commonNameOf
+from tcpsvc.keys.rules import EXPIRING, Role, Status, statusOf, whyVoid
 from tcpsvc.times import toSeconds
 
 
@@ -27,12 +29,14 @@ class Entry:
     @ivar name: C{"ca"}, C{"server"}, or the client's name.
     @ivar path: Where it is.
     @ivar status: How it stands.
+    @ivar reason: Why it is void, if it is.
     """
 
     name: str
     path: Path
     certificate: x509.Certificate
     status: Status
+    reason: str | None = None
 
     @property
     def role(self) -> str:
@@ -86,32 +90,70 @@ def entries(
 
     @raise KeyFileError: If one cannot be read, or no authority is there.
     """
-    crl = readRevoked(directory, readCertificate(directory.ca))
+    judge = _Judge.of(directory, now, within)
     return [
-        _entry(pair.name, pair.certificate, now, crl, within)
+        judge.entry(pair.name, pair.certificate, [Role.of(pair.name)])
         for pair in directory.pairs()
     ]
 
 
-def entryOf(directory: KeyDirectory, name: str, path: Path, now: datetime) -> Entry:
+def entryOf(
+    directory: KeyDirectory, name: str | None, path: Path, now: datetime
+) -> Entry:
     """
     One certificate, of the directory or from elsewhere.
 
+    @param name: Whose it is: C{"ca"}, C{"server"} or a client's name; L{None} if
+        nobody knows, when it is not void if it serves anybody.
+
     @raise KeyFileError: If it cannot be read.
     """
-    crl = readRevoked(directory, readCertificate(directory.ca))
-    return _entry(name, path, now, crl, EXPIRING)
+    roles = list(Role) if name is None else [Role.of(name)]
+    return _Judge.of(directory, now, EXPIRING).entry(name, path, roles)
 
 
-def _entry(
-    name: str,
-    path: Path,
-    now: datetime,
-    crl: x509.CertificateRevocationList | None,
-    within: timedelta,
-) -> Entry:
+@frozen
+class _Judge:
     """
-    The certificate in a file.
+    What certificates are held against.
     """
-    certificate = readCertificate(path)
-    return Entry(name, path, certificate, statusOf(certificate, now, crl, within))
+
+    authorities: Sequence[x509.Certificate]
+    crl: x509.CertificateRevocationList | None
+    now: datetime
+    within: timedelta
+
+    @classmethod
+    def of(cls, directory: KeyDirectory, now: datetime, within: timedelta) -> _Judge:
+        """
+        Read the authorities and the revocation list of a directory.
+        """
+        authorities = readCertificates(directory.ca)
+        return cls(authorities, readRevoked(directory, *authorities), now, within)
+
+    def entry(self, name: str | None, path: Path, roles: Sequence[Role]) -> Entry:
+        """
+        The certificate in a file.
+        """
+        certificate = readCertificate(path)
+        status = statusOf(certificate, self.now, self.crl, self.within)
+        reason = self._whyVoid(certificate, roles)
+        if status is Status.REVOKED:
+            reason = None
+        elif reason:
+            status = Status.VOID
+        name = name or commonNameOf(certificate.subject)
+        return Entry(name, path, certificate, status, reason)
+
+    def _whyVoid(
+        self, certificate: x509.Certificate, roles: Sequence[Role]
+    ) -> str | None:
+        """
+        Why a certificate serves none of these.
+        """
+        if certificate in self.authorities:
+            return None
+        reasons = [
+            whyVoid(certificate, role, self.authorities, self.crl) for role in roles
+        ]
+        return None if None in reasons else reasons[0]

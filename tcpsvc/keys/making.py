@@ -14,6 +14,7 @@ was wrong to ask for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -36,10 +37,17 @@ from tcpsvc.keyfiles import (
 from tcpsvc.keys.advice import remake
 from tcpsvc.keys.authority import openAuthority, whyRevokedKey
 from tcpsvc.keys.issuing import Authority, Bearer, newKey, requestFor
-from tcpsvc.keys.names import BadArgument, clientName, commonNameOf, hostsOf
+from tcpsvc.keys.names import (
+    BadArgument,
+    clientName,
+    commonNameOf,
+    hostsOf,
+    serverHosts,
+)
 from tcpsvc.keys.rules import Role, leafProblems, whyApart, whyWeak
 from tcpsvc.keys.writing import (
     KeyFileExists,
+    removeFile,
     writeFile,
     writePEM,
     writePrivateKey,
@@ -113,13 +121,19 @@ def request(
     Make a private key, and a request for the certificate that belongs to it, so
     that the key never leaves its owner. No authority is needed.
 
-    @param force: Whether to replace a key and a request; never a certificate.
+    @param force: Whether to replace a key and a request. A certificate of the
+        former key is put away: it would be of no use beside the new one.
     """
     pair = directory.pair("server" if bearer.role is Role.SERVER else bearer.name)
-    _refuseExisting(pair.certificate, *(() if force else (pair.key, pair.request)))
+    if not force:
+        _refuseExisting(pair.certificate, pair.key, pair.request)
     key = newKey()
+    asked = requestFor(bearer, key)
+    if force:
+        _keepFormer(directory, pair)
+        removeFile(pair.certificate)
     writePrivateKey(pair.key, key, replace=force)
-    writePEM(pair.request, requestFor(bearer, key), replace=force)
+    writePEM(pair.request, asked, replace=force)
     return pair
 
 
@@ -193,8 +207,9 @@ def renew(
     pair, authority = directory.pair(name), openAuthority(directory, now)
     former = readCertificate(pair.certificate)
     hosts = hostsOf(former)
-    for problem in leafProblems(former, name, authority.certificate):
-        raise BrokenKeyFile(pair.certificate, problem, remake(directory, name, hosts))
+    for problem in leafProblems(former, name, [authority.certificate]):
+        anew = remake(directory, name, serverHosts(former))
+        raise BrokenKeyFile(pair.certificate, problem, anew)
     bearer = (
         Bearer.server(hosts) if Role.of(name) is Role.SERVER else Bearer.client(name)
     )
@@ -238,7 +253,8 @@ def export(
     certificate, key = readCertificate(pair.certificate), readPrivateKey(pair.key)
     authority = readCertificate(directory.ca)
     if problem := whyApart(certificate, key):
-        raise BrokenKeyFile(pair.certificate, problem, remake(directory, name))
+        anew = remake(directory, name, serverHosts(certificate))
+        raise BrokenKeyFile(pair.certificate, problem, anew)
     if not force:
         _refuseExisting(path)
     passphrase = ask()
@@ -308,5 +324,5 @@ def _refuseExisting(*paths: Path) -> None:
     @raise KeyFileExists: If one of these is there.
     """
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             raise KeyFileExists(path)

@@ -15,7 +15,12 @@ from urllib.parse import quote
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tcpsvc.identity import ANONYMOUS, MAX_NAME_LENGTH
+from tcpsvc.identity import (
+    ANONYMOUS,
+    MAX_NAME_LENGTH,
+    isForClients,
+    isForServers,
+)
 
 RESERVED_NAMES = ("ca", "server", ANONYMOUS.name)
 """
@@ -36,10 +41,10 @@ def clientName(name: str) -> str:
     @raise BadArgument: If it cannot be one.
     """
     problem = None
-    if not 1 <= len(name) <= MAX_NAME_LENGTH:
-        problem = f"has 1 to {MAX_NAME_LENGTH} characters"
-    elif not name.isprintable() or name != name.strip():
+    if not name.isprintable() or name != name.strip():
         problem = "is printable, without blanks around it"
+    elif not 1 <= len(name.encode()) <= MAX_NAME_LENGTH:
+        problem = f"has 1 to {MAX_NAME_LENGTH} octets in UTF-8"
     elif "/" in name or name.startswith("."):
         problem = "has no '/' in it and no '.' before it"
     elif name.endswith(("-key", ".pem")):
@@ -124,6 +129,15 @@ def hostsOf(
         for name in names
         if isinstance(name, (x509.DNSName, x509.IPAddress))
     ]
+
+
+def serverHosts(certificate: x509.Certificate) -> list[str]:
+    """
+    The hosts of a server's certificate. The names in a client's are no hosts.
+    """
+    if isForClients(certificate) and not isForServers(certificate):
+        return []
+    return hostsOf(certificate)
 
 
 def commonNameOf(subject: x509.Name) -> str:

@@ -10,7 +10,7 @@ a colon, or with L{None} if there is nothing wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -20,7 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tcpsvc.identity import UnacceptableCertificate, allows, identityFrom
+from tcpsvc.identity import (
+    UnacceptableCertificate,
+    allows,
+    identityFrom,
+)
 from tcpsvc.keyfiles import PrivateKey
 from tcpsvc.keys.names import hostAlternativeName, hostsOf
 from tcpsvc.times import toSeconds
@@ -76,11 +80,12 @@ class Status(Enum):
     EXPIRED = "expired"
     NOT_YET_VALID = "not yet valid"
     REVOKED = "revoked"
+    VOID = "void"
 
     @property
     def isDue(self) -> bool:
-        """Whether to renew it. A revoked one is done with."""
-        return self in (Status.EXPIRING, Status.EXPIRED)
+        """Whether to replace it. A revoked one is done with."""
+        return self in (Status.EXPIRING, Status.EXPIRED, Status.VOID)
 
 
 def statusOf(
@@ -90,7 +95,7 @@ def statusOf(
     within: timedelta = EXPIRING,
 ) -> Status:
     """
-    How a certificate stands at C{now}.
+    How a certificate stands at C{now}. Whether it is void, L{whyVoid} says.
 
     @param crl: The list of revoked certificates, if there is one.
     @param within: How long before its end it is called expiring.
@@ -144,24 +149,67 @@ def isListOf(crl: x509.CertificateRevocationList, authority: x509.Certificate) -
 
 
 def leafProblems(
-    certificate: x509.Certificate, name: str, authority: x509.Certificate
+    certificate: x509.Certificate,
+    name: str,
+    authorities: Sequence[x509.Certificate],
+    crl: x509.CertificateRevocationList | None = None,
 ) -> Iterator[str]:
     """
-    Why a certificate does not serve C{name}, whatever the time.
+    Why a certificate does not serve C{name} as it should, whatever the time.
 
     @param name: C{"server"} or a client's name.
-    @param authority: Whose signature it should have.
+    @param authorities: One of these should have signed it.
+    @param crl: The list of revoked certificates, if there is one.
     """
     role = Role.of(name)
-    if not isSignedBy(certificate, authority):
-        yield "another authority signed it"
     for problem in (
+        whyForeign(certificate, role, authorities, crl),
         whyWrongPurpose(certificate, role),
         whyMisnamed(certificate, role, name),
         whyWeak(certificate.public_key()),
     ):
         if problem:
             yield problem
+
+
+def whyVoid(
+    certificate: x509.Certificate,
+    role: Role,
+    authorities: Sequence[x509.Certificate],
+    crl: x509.CertificateRevocationList | None = None,
+) -> str | None:
+    """
+    Why the other side is sure to refuse a certificate, whatever the time. What
+    is wrong with one that comes in nevertheless is among L{leafProblems} alone.
+
+    @param authorities: Those that the other side trusts.
+    @param crl: The list of revoked certificates that it has, if any.
+    """
+    if problem := whyForeign(certificate, role, authorities, crl):
+        return problem
+    if not allows(certificate, role.usage):
+        return whyWrongPurpose(certificate, role)
+    return _whyNameless(certificate, role)
+
+
+def whyForeign(
+    certificate: x509.Certificate,
+    role: Role,
+    authorities: Sequence[x509.Certificate],
+    crl: x509.CertificateRevocationList | None = None,
+) -> str | None:
+    """
+    Why a certificate is not of a trusted authority. A service that has a
+    revocation list wants one of the client's authority.
+    """
+    signers = [each for each in authorities if isSignedBy(certificate, each)]
+    if not signers:
+        return "another authority signed it"
+    if role is Role.SERVER or crl is None:
+        return None
+    if not any(isListOf(crl, each) for each in signers):
+        return "the revocation list is not of the authority that signed it"
+    return None
 
 
 def whyApart(certificate: x509.Certificate, key: PrivateKey) -> str | None:
@@ -246,15 +294,26 @@ def whyMisnamed(certificate: x509.Certificate, role: Role, name: str) -> str | N
 
     @param name: The name of the client whose certificate it should be.
     """
+    problem = _whyNameless(certificate, role)
+    if problem or role is Role.SERVER:
+        return problem
+    actual = identityFrom(certificate).name
+    return None if actual == name else f"names {actual!r} and not {name!r}"
+
+
+def _whyNameless(certificate: x509.Certificate, role: Role) -> str | None:
+    """
+    Why a certificate names nobody.
+    """
     if role is Role.SERVER:
         if not hostsOf(certificate):
             return "names no host (no subject alternative name of a right type)"
         return None
     try:
-        actual = identityFrom(certificate).name
+        identityFrom(certificate)
     except UnacceptableCertificate as error:
         return str(error)
-    return None if actual == name else f"names {actual!r} and not {name!r}"
+    return None
 
 
 def whyNotFor(certificate: x509.Certificate, host: str) -> str | None:

@@ -110,6 +110,20 @@ def writeFile(
         ) from None
 
 
+def removeFile(path: Path) -> None:
+    """
+    Remove a file, if it is there.
+
+    @raise KeyFileError: If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise BrokenKeyFile(
+            path, f"cannot be removed: {error.strerror}", "look at the directory"
+        ) from None
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """

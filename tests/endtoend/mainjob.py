@@ -215,7 +215,7 @@ class MainJob:
         argument = self._random.choice(("", " x", " hello world"))
         if not verb and not argument:
             argument = " x"
-        shown = verb[:64]
+        shown = verb[:64] or "a line begins with its verb"
         return Exchange(
             f"{verb}{argument}".encode(),
             replied(500, f"UNKNOWN-COMMAND {shown}: HELP lists the commands"),
