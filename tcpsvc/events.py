@@ -81,8 +81,14 @@ REPLY = Event(
 SESSION_CLOSED = Event(
     "session.closed",
     (
-        *("session", "reason", "requests", "bytes_in", "bytes_out", "duration_s"),
-        *("exit_status?", "signal?"),
+        "session",
+        "reason",
+        "requests",
+        "bytes_in",
+        "bytes_out",
+        "duration_s",
+        "exit_status?",
+        "signal?",
     ),
     LogLevel.info,
     "session {session} has ended: {reason} ({requests} requests, {duration_s:.3f} s)",

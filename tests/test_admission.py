@@ -181,6 +181,7 @@ class AdmissionTests(SynchronousTestCase):
                 "session-limit": "SESSION-LIMIT",
                 "shutdown": "SHUTDOWN",
                 "audit-unavailable": "AUDIT-UNAVAILABLE",
+                "backend-down": "BACKEND-DOWN",
                 "control-limit": "BUSY",
             },
             {reason: reply.word for reason, reply in LAST_WORDS.items()},

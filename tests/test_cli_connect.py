@@ -326,7 +326,8 @@ class StandardStreamsTests(TestCase):
         error: Any = await self.kept.lost
         self.assertEqual("standard output", error.filename)
         self.kept = Kept()
-        self.streams(full, full).resumeProducing()
+        (directory,) = self.opened(os.open("/", os.O_RDONLY))
+        self.streams(directory, full).resumeProducing()
         error = await self.kept.lost
         self.assertEqual("standard input", error.filename)
 
@@ -594,17 +595,28 @@ class ProcessTests(StreamTestCase):
         server.close()
         self.assertEqual((b"still here", b"", 0), await self.ended(process))
 
-    async def test_closedDescriptors(self) -> None:
+    async def test_closedInput(self) -> None:
         """
-        With nothing open the service is left after a while, and what it says
-        goes nowhere.
+        An input that was closed before is at its end: what the service says is
+        shown until it is silent.
         """
-        process = self.started(
-            "--linger", "0.2", before="import os; os.close(0); os.close(1); "
-        )
+        process = self.started("--linger", "0.3", before="import os; os.close(0); ")
         server = await self.service.connections.get()
         server.say(b"a" * 100_000)
-        self.assertEqual((b"", b"", 0), await self.ended(process))
+        self.assertEqual((b"a" * 100_000, b"", 0), await self.ended(process))
+        self.assertEqual(b"", server.received)
+
+    async def test_closedOutput(self) -> None:
+        """
+        An output that was closed before cannot be written to; nothing that was
+        meant for it goes anywhere else.
+        """
+        process = self.started(before="import os; os.close(0); os.close(1); ")
+        server = await self.service.connections.get()
+        server.say(b"a" * 100_000)
+        _, errors, status = await self.ended(process)
+        self.assertEqual(74, status)
+        self.assertEqual(b"tcpsvc: standard output: Bad file descriptor\n", errors)
         self.assertEqual(b"", server.received)
 
     async def test_terminal(self) -> None:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from socket import socket
 from textwrap import dedent
 from typing import Any
 from unittest import SkipTest
@@ -28,6 +27,7 @@ from tcpsvc.cli import SUBCOMMANDS
 from tcpsvc.cli.keys import keysGroup
 from tcpsvc.client import errors
 from tcpsvc.tap import DEFAULT_LISTEN, Options
+from tests.endtoend.gateways import freePort, requireModules, requireScript
 from tests.support import requireProgram
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,9 +44,29 @@ SHOWN_PORT = "4433"
 The port that the tutorials show; the tests take a free one.
 """
 
+FURTHER_PORTS = ("5025", "5026")
+"""
+Further ones: of an instrument, and of a forwarder.
+"""
+
+FILES = ("python", "yaml", "c")
+"""
+What files are written in, whose names are in their captions.
+"""
+
+LASTING = (
+    *("twistd ", "openssl s_client ", "tcpsvc connect ", "tcpsvc forward "),
+    *("sinstruments-server ", "socat ", "gdb "),
+)
+"""
+What goes on until it is ended, unless C{echo} is to come behind it.
+"""
+
+GDB_PROMPT = "(gdb) "
+
 _BLOCK = re.compile(
     r"^(?P<indent> *)\.\. code-block:: *(?P<language>\S*)\n"
-    r"(?P<options>(?:(?P=indent) {3}:.*\n)*)"
+    r"(?P<options>(?:(?P=indent) {3,4}:.*\n)*)"
     r"\n*(?P<body>(?:(?P=indent) {3}.*\n|\n)+)",
     re.MULTILINE,
 )
@@ -58,6 +78,7 @@ _VARIABLE = re.compile(
         f"(?P<{name}>{pattern})"
         for name, pattern in (
             ("moment", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{6})?(?:Z|\+0000)"),
+            ("clock", r"\b\d\d:\d\d:\d\d\.\d{3}\b"),
             ("day", r"\b\d{4}-\d\d-\d\d\b"),
             ("uuid", r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"),
             ("sha256", r"\b[0-9a-f]{64}\b"),
@@ -71,6 +92,7 @@ _VARIABLE = re.compile(
 )
 _PATTERNS = {
     "moment": r"[0-9]{4}-[0-9-]{5}T[0-9:.]+(?:Z|[+-][0-9]{4})",
+    "clock": r"[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}",
     "day": r"[0-9]{4}-[0-9]{2}-[0-9]{2}",
     "uuid": r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     "sha256": r"[0-9a-f]{64}",
@@ -78,7 +100,7 @@ _PATTERNS = {
     "idle": r"idle [0-9]+ s",
     "greeting": rf"\S+ tcpsvc {re.escape(tcpsvc.__version__)}",
     "version": rf"tcpsvc {re.escape(tcpsvc.__version__)}",
-    "anything": r".*",
+    "anything": r"[^\r\n]*",
 }
 _BOUND = ("uuid", "sha256", "address")
 
@@ -91,12 +113,32 @@ class Block:
     @ivar place: Where it stands, for people.
     @ivar language: What it is written in.
     @ivar caption: What stands above it.
+    @ivar typed: The numbers of the lines that are highlighted, from 1: those
+        that a reader types. If there are none, they are known by their looks.
     """
 
     place: str
     language: str
     caption: str
     text: str
+    typed: frozenset[int] = frozenset()
+
+    def lines(self) -> list[str]:
+        """
+        Its lines.
+        """
+        return [
+            Typed(line) if number in self.typed else line
+            for number, line in enumerate(self.text.splitlines(), start=1)
+        ]
+
+
+class Typed(str):
+    """
+    A line that a reader types.
+    """
+
+    __slots__ = ()
 
 
 def pages() -> list[Path]:
@@ -116,23 +158,15 @@ def blocksOf(path: Path) -> Iterator[Block]:
         text += "\n"
     for match in _BLOCK.finditer(text):
         caption = re.search(r":caption: (.*)", match["options"])
+        typed = re.search(r":emphasize-lines: (.*)", match["options"])
         line = text.count("\n", 0, match.start()) + 1
         yield Block(
             f"{path.relative_to(ROOT)}:{line}",
             match["language"],
             caption[1].strip() if caption else "",
             dedent(match["body"]).strip("\n") + "\n",
+            frozenset(map(int, typed[1].split(","))) if typed else frozenset(),
         )
-
-
-def freePort() -> int:
-    """
-    A port of this machine that nobody has now.
-    """
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Expectations:
@@ -145,6 +179,7 @@ class Expectations:
         @param port: What takes the place of L{SHOWN_PORT}.
         """
         self._port = port
+        self._further = {shown: str(freePort()) for shown in FURTHER_PORTS}
         self._bound: dict[str, str] = {}
 
     def pattern(self, line: str) -> str:
@@ -184,6 +219,7 @@ class Expectations:
         A command line of a page as it is run here.
         """
         port = str(self._port)
+        line = self.further(line)
         if line.startswith("twistd "):
             return f"exec {line} --listen tcp:{port}:interface=127.0.0.1"
         if line.startswith("tcpsvc keys "):
@@ -195,7 +231,17 @@ class Expectations:
         """
         A line of a service's log as it is here.
         """
-        return line.replace(f"0.0.0.0:{SHOWN_PORT}", f"127.0.0.1:{self._port}")
+        line = line.replace(f"0.0.0.0:{SHOWN_PORT}", f"127.0.0.1:{self._port}")
+        line = line.replace(f"localhost:{SHOWN_PORT}", f"localhost:{self._port}")
+        return self.further(line)
+
+    def further(self, text: str) -> str:
+        """
+        A text with the other ports as they are here.
+        """
+        for shown, port in self._further.items():
+            text = re.sub(rf"\b{shown}\b", port, text)
+        return text
 
 
 class Tutorial:
@@ -203,9 +249,10 @@ class Tutorial:
     Follows a tutorial as a reader does, in one directory.
 
     A block belongs to the terminal in its caption. A line after C{$} is a
-    command. C{twistd} and C{openssl s_client} go on until they are ended; in
-    what follows them, lines that begin with three digits and those of a log are
-    expected, all others are typed. Other commands run to their ends.
+    command. Those of L{LASTING} go on until they are ended; what follows them
+    is expected, but for lines that are highlighted or come after gdb's prompt,
+    which are typed. What follows C{openssl s_client} is typed unless it begins
+    with three digits. Other commands run to their ends.
     """
 
     _TYPED = re.compile(r"(?![0-9]{3}[ -])(?!\.\.\.)")
@@ -217,9 +264,16 @@ class Tutorial:
         self._terminals: dict[str, Any] = {}
         self._environment = {
             **os.environ,
-            "PATH": f"{self._programs()}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(
+                (
+                    str(self._programs()),
+                    str(Path(sys.executable).parent),
+                    os.environ["PATH"],
+                )
+            ),
             "PYTHONUNBUFFERED": "1",
             "LC_ALL": "C.UTF-8",
+            "TERM": "dumb",
             "TZ": "UTC",
         }
         for name in ("TCPSVC_KEYS", "TCPSVC_IDENTITY"):
@@ -249,15 +303,16 @@ class Tutorial:
         """
         Do what one block shows.
         """
-        if block.language == "python" and block.caption.endswith(".py"):
-            (self._directory / block.caption).write_text(block.text, encoding="utf-8")
+        if block.language in FILES and "." in block.caption:
+            text = self._expected.further(block.text)
+            (self._directory / block.caption).write_text(text, encoding="utf-8")
         elif block.language == "console":
-            lines = block.text.splitlines()
+            lines = block.lines()
             if not lines[0].startswith("$ "):
                 self._goOn(block, lines)
                 return
             for command, shown in _commandsIn(lines):
-                if command.startswith(("twistd ", "openssl s_client ")):
+                if command.startswith(LASTING) and "; echo" not in command[-24:]:
                     self._begin(block, command, shown)
                 else:
                     self._run(block, command, shown)
@@ -311,11 +366,16 @@ class Tutorial:
         import pexpect
 
         program = self._terminals[block.caption]
-        isService = "twistd" in " ".join(map(str, program.args))
+        guesses = "openssl s_client" in " ".join(map(str, program.args))
         for line in lines:
             if line == "^C":
                 program.sendintr()
-            elif isService or not self._TYPED.match(line):
+            elif line.startswith(GDB_PROMPT):
+                program.expect_exact(GDB_PROMPT)
+                program.sendline(self._expected.command(line[len(GDB_PROMPT) :]))
+            elif not isinstance(line, Typed) and not (
+                guesses and self._TYPED.match(line)
+            ):
                 if line == "...":
                     continue
                 shown = self._expected.output(line)
@@ -328,7 +388,11 @@ class Tutorial:
                 self._expected.bind(shown, program.match)
             else:
                 program.sendline(line)
-        if "^C" in lines or lines[-1].startswith(("221 ", "421 ")):
+        if lines and (
+            "^C" in lines
+            or lines[-1].startswith(("221 ", "421 "))
+            or lines[-1] == f"{GDB_PROMPT}quit"
+        ):
             program.expect(pexpect.EOF)
 
 
@@ -399,6 +463,30 @@ class TutorialTests(SynchronousTestCase):
         A first command module, as shown, after the first tutorial.
         """
         self.follow("first-session", "own-command")
+
+    def test_instrument(self) -> None:
+        """
+        A simulated instrument behind a gateway, by hand and from PyVISA.
+        """
+        requireScript("sinstruments-server")
+        requireModules("gepace.simulator", "yaml", "pyvisa", "pyvisa_py")
+        self.follow("instrument")
+
+    def test_serialConsole(self) -> None:
+        """
+        A serial console that socat makes.
+        """
+        requireProgram("socat")
+        requireModules("serial")
+        self.follow("serial-console")
+
+    def test_debugger(self) -> None:
+        """
+        gdb, and gdbserver behind a gateway.
+        """
+        for name in ("gcc", "gdb", "gdbserver"):
+            requireProgram(name)
+        self.follow("debugger")
 
 
 class SampleTests(SynchronousTestCase):
@@ -501,6 +589,9 @@ class ReferenceTests(SynchronousTestCase):
             "listen": DEFAULT_LISTEN,
             "listen-plaintext": "none",
             "commands": "none",
+            "gateway": "none",
+            "on-open": "none",
+            "on-close": "none",
         }
         own = {
             name.removeprefix("opt_").replace("_", "-")

@@ -482,7 +482,7 @@ class SlotTests(SynchronousTestCase):
         self.assertEqual("alice", _holder(house))
         house.advance(0.001)
         self.assertEqual("", _holder(house))
-        self.assertIn("did not end within 10.0 s", house.log.texts()[-1])
+        self.assertIn("did not end within 10.0 s", house.log.texts()[-2])
 
     def test_backendFails(self) -> None:
         """

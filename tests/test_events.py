@@ -32,11 +32,12 @@ from tcpsvc.events import (
     SESSION_CLOSED,
     Event,
 )
+from tcpsvc.flow import PAYLOADS, payload
 from tcpsvc.interfaces import AuditUnavailable
 from tcpsvc.service import ExclusiveService, Settings
 from tcpsvc.tls import ALPN_CONTROL
 from tests.certificates import otherAuthority
-from tests.peers import Peer, clientContext, namedPair, serverMaterial
+from tests.peers import House, Peer, Thing, clientContext, namedPair, serverMaterial
 from tests.support import EPOCH, LogLines, auditKey, clockAtEpoch, journalInMemory
 
 PACKAGE = Path(tcpsvc.__file__).parent
@@ -422,6 +423,27 @@ class CodeTests(SynchronousTestCase):
                     )
 
 
+def _recordsOfGateways() -> list[dict[str, object]]:
+    """
+    What sessions with a gateway record, which a service with commands does not.
+    """
+    thing = Thing()
+    house = House(backend=thing)
+    for outcome in ({"exit_status": 0}, {"signal": 9}):
+        client = house.visit()
+        thing.sessions[-1].outcome = dict(outcome)
+        journal = house.journal.ofSession("session")
+        for data in (b"*IDN?", b"\xff"):
+            for kind in PAYLOADS:
+                journal.data("in", payload(data, kind))
+        journal.commit()
+        client.close()
+    return [
+        {"seq": 0, "time": "", "event": event, **fields, "prev": ""}
+        for _, event, fields in house.trail.kept
+    ]
+
+
 class EmittedTests(SynchronousTestCase):
     """
     The catalogue against what a whole service records and logs: all is real but
@@ -495,6 +517,7 @@ class EmittedTests(SynchronousTestCase):
         self.records: list[dict[str, object]] = [
             json.loads(line) for line in path.read_text("ascii").splitlines()
         ]
+        self.records += _recordsOfGateways()
 
     def of(self, event: Event) -> list[dict[str, object]]:
         """

@@ -205,10 +205,10 @@ class StandardStreams:
     def _cannotRead(self, failure: Failure) -> None:
         """
         The input cannot be read. A terminal or socket that was hung up is at
-        its end.
+        its end, and so is what was closed before we began.
         """
         error = failure.value
-        if isinstance(error, OSError) and error.errno in _HUNG_UP:
+        if isinstance(error, OSError) and error.errno in (*_HUNG_UP, errno.EBADF):
             self._haveRead(b"")
             return
         self._asked = False
