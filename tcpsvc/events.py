@@ -78,6 +78,10 @@ REQUEST = Event(
 REPLY = Event(
     "reply", ("session", "n", "reply", "reply_octets?", "code", "duration_us")
 )
+GATEWAY_DATA = Event(
+    "gateway.data",
+    ("session", "direction", "data?", "data_b64?", "octets?", "sha256?"),
+)
 SESSION_CLOSED = Event(
     "session.closed",
     (
@@ -94,10 +98,6 @@ SESSION_CLOSED = Event(
     "session {session} has ended: {reason} ({requests} requests, {duration_s:.3f} s)",
 )
 
-GATEWAY_DATA = Event(
-    "gateway.data",
-    ("session", "direction", "data?", "data_b64?", "octets?", "sha256?"),
-)
 CHECKPOINT = Event("checkpoint", ("count", "head", "key", "signature", "sessions"))
 
 AUDITED = (

@@ -469,7 +469,7 @@ class TutorialTests(SynchronousTestCase):
         A simulated instrument behind a gateway, by hand and from PyVISA.
         """
         requireScript("sinstruments-server")
-        requireModules("gepace.simulator", "yaml", "pyvisa", "pyvisa_py")
+        requireModules("gepace", "yaml", "pyvisa", "pyvisa_py")
         self.follow("instrument")
 
     def test_serialConsole(self) -> None:

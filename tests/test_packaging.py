@@ -115,7 +115,7 @@ class CheckoutTests(SynchronousTestCase):
 
     def test_nothingElse(self) -> None:
         """
-        There is one plugin and nothing beside it, and it imports none of us:
+        There are two plugins and nothing beside them, and they import none of us:
         each C{twistd --help} imports it.
         """
         files = [
@@ -125,7 +125,13 @@ class CheckoutTests(SynchronousTestCase):
             and path.name != "dropin.cache"
             and path.parent.name != "__pycache__"
         ]
-        self.assertEqual(["twisted/plugins/tcpsvc_plugin.py"], files)
+        self.assertEqual(
+            [
+                "twisted/plugins/tcpsvc_endpoints.py",
+                "twisted/plugins/tcpsvc_plugin.py",
+            ],
+            sorted(files),
+        )
         run = _run(
             sys.executable,
             "-c",
@@ -190,7 +196,10 @@ class WheelTests(SynchronousTestCase):
             for path in (_copy() / "tcpsvc").rglob("*.py")
         }
         self.assertEqual(
-            modules | {"tcpsvc/py.typed", "twisted/plugins/tcpsvc_plugin.py"}, files
+            modules
+            | {"tcpsvc/py.typed", "twisted/plugins/tcpsvc_plugin.py"}
+            | {"twisted/plugins/tcpsvc_endpoints.py"},
+            files,
         )
         self.assertIn("tcpsvc/audit/trail.py", files)
 

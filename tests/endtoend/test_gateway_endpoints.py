@@ -88,7 +88,10 @@ class EndpointTests(GatewayTests):
         pair = self.keys.pair("alice")
         shown = ["-cert", str(pair.certificate), "-key", str(pair.key)]
         client = self.process(
-            [*line, *shown], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*line, *shown],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         assert client.stdin is not None
         assert client.stdout is not None

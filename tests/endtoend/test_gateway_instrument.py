@@ -5,13 +5,15 @@ pyserial, through the forwarder and through other people's TLS.
 
 from __future__ import annotations
 
+import fcntl
 import re
 import subprocess
 import sys
+import termios
 import time
 
 from tests.endtoend.gateways import GatewayTests, requireModules
-from tests.endtoend.service import PATIENCE, RunningService, environment, run
+from tests.endtoend.service import PATIENCE, RunningService, environment, run, waitUntil
 
 QUERIES = 1000
 
@@ -235,7 +237,7 @@ class SerialInstrumentTests(GatewayTests):
         """
         Start the instrument, and a gateway that leads to it.
         """
-        requireModules("serial", "pyvisa_py")
+        requireModules("serial")
         super().setUp()
         self.line = self.directory / "lines" / "pace"
         self.instrument(self.line)
@@ -256,13 +258,26 @@ class SerialInstrumentTests(GatewayTests):
 
     def test_leftOver(self) -> None:
         """
-        An answer for which nobody has waited does not reach the next client.
+        An answer for which nobody has waited, and that came when nobody was
+        there, does not reach the next client.
         """
         service = self.running
         with self.come(service) as client:
-            client.sendall(b"SOUR1:SLEW 66.5\n" + b"SOUR1:SLEW?\n" * 500)
-            self.assertEqual(client.recv(15), b"SOUR1:SLEW 66.5")
-        self.assertServes(service, b"*IDN?\n", f"{IDENTITY}\n".encode())
+            client.settimeout(PATIENCE)
+            client.sendall(b"SOUR1:SLEW 66.5;SOUR1:SLEW?\n")
+            self.assertEqual(client.recv(4096), b"SOUR1:SLEW 66.5\n")
+        service.waitUntilFree()
+        with self.line.open("r+b", buffering=0) as line:
+            line.write(b"SOUR1:SLEW?\n")
+            waitUntil(lambda: self.waiting(line.fileno()), "an answer waits")
+            self.assertServes(service, b"*IDN?\n", f"{IDENTITY}\n".encode())
+
+    def waiting(self, line: int) -> bool:
+        """
+        Whether octets wait on a line to be read.
+        """
+        number = fcntl.ioctl(line, termios.FIONREAD, bytes(4))
+        return int.from_bytes(number, sys.byteorder) > 0
 
     def test_gone(self) -> None:
         """
