@@ -8,7 +8,7 @@ TESTS ?= tests
 
 BIN := $(VENV)/bin
 
-.PHONY: run test lint types docs news wheel clean
+.PHONY: run test bench lint types docs news wheel clean
 
 # Start the service in the foreground; make keys first if there are none.
 run: $(VENV)/.run
@@ -21,6 +21,10 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m twisted.trial $(TESTS)
+
+# Measure; BENCH=--short only sees that it runs.
+bench: $(VENV)/.test
+	$(BIN)/python bench/audit.py $(BENCH)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -95,7 +95,7 @@ class UnavailableTests(AuditTests):
         visit = service.admitted()
         visit.send(b"STATUS\n")
         status = [visit.line() for _ in range(11)]
-        self.assertEqual(status[-1], "211 audit_state: open")
+        self.assertRegex(status[-1], "^211 audit_state: open, was blocked from ")
         visit.close()
         service.waitUntilFree()
 
