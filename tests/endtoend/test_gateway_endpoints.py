@@ -10,7 +10,7 @@ import sys
 
 from tests.certificates import otherAuthority, writeKeys
 from tests.endtoend.gateways import GatewayTests, freePort
-from tests.endtoend.service import PATIENCE, environment, run
+from tests.endtoend.service import PATIENCE, environment
 from tests.support import requireProgram
 
 SERVER = """\
@@ -87,18 +87,19 @@ class EndpointTests(GatewayTests):
         ]
         pair = self.keys.pair("alice")
         shown = ["-cert", str(pair.certificate), "-key", str(pair.key)]
-        client = self.process(
-            [*line, *shown],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert client.stdin is not None
-        assert client.stdout is not None
-        client.stdin.write(b"hello\n")
-        client.stdin.flush()
-        self.assertEqual(client.stdout.readline(), b"hello\n")
-        self.assertEqual(run(line, b"hello\n").stdout, b"")
+        for certificate, answer in ((shown, b"hello\n"), ([], b"")):
+            client = self.process(
+                [*line, *certificate],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdin.write(b"hello\n")
+            # That of the second ends because the server closes the connection.
+            self.assertEqual(client.stdout.readline(), answer)
 
     def test_client(self) -> None:
         """

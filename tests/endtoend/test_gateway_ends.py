@@ -13,6 +13,7 @@ import struct
 import time
 from pathlib import Path
 
+from tcpsvc.sockets import CLOSE_PATIENCE
 from tests.endtoend.gateways import (
     SETTLED,
     GatewayTests,
@@ -29,6 +30,12 @@ TOLD = "tcpsvc/1"
 ALLOWANCE = 24 * 1024 * 1024
 """
 By how much the service may grow, in octets.
+"""
+
+LINES = 100_000
+"""
+What the buffers between service and client take, so that the program can end
+before the client has read any of it.
 """
 
 CONNECTING = 10.0
@@ -167,12 +174,14 @@ class BackendTests(EndsTests):
 
     def test_programEnds(self) -> None:
         """
-        The program says its last words and ends: the client has them all, and its
-        exit status is on record.
+        The program says its last words and ends: the client has them all, although
+        it is slow to read, and the exit status is on record.
         """
-        service = self.gateway("exec:sh -c 'seq 100000; exit 3'")
+        service = self.gateway(f"exec:sh -c 'seq {LINES}; exit 3'")
         client = self.come(service)
-        wanted = "".join(f"{number}\n" for number in range(1, 100001)).encode()
+        wanted = "".join(f"{number}\n" for number in range(1, LINES + 1)).encode()
+        service.waitForRecord("gateway.data")
+        time.sleep(CLOSE_PATIENCE * 1.5)
         self.assertClosed(client, wanted)
         self.assertEnded(service, "backend-closed", exit_status=3)
         self.assertServes(service, b"", b"1\n2\n")
