@@ -62,19 +62,26 @@ class Recorded:
 
     def _commandOf(self, event: Request | BadRequest) -> Command | None:
         """
-        The command that a line names, even one that is too long.
+        The command that a line names; even one that is too long, or that begins
+        in a way in which no request does.
         """
         if isinstance(event, Request):
-            return self._commands.find(event.verb)
-        verb = event.head.partition(b" ")[0].decode("ascii", "replace")
-        return self._commands.find(verb.upper())
+            command = self._commands.find(event.verb)
+            if command is not None:
+                return command
+            words = event.line.split(maxsplit=1)
+        else:
+            words = event.head.decode("utf-8", "replace").split(maxsplit=1)
+        return self._commands.find(words[0].upper()) if words else None
 
 
 def _argumentOctets(event: Request | BadRequest) -> int:
     """
     How long the argument of a line is, in octets.
     """
-    if isinstance(event, Request):
+    if isinstance(event, Request) and event.argument:
         return len(event.argument.encode())
+    if isinstance(event, Request):
+        return len("".join(event.line.split(maxsplit=1)[1:]).encode())
     verb = event.head.partition(b" ")[0]
     return max(0, event.octets - len(verb) - len(b" "))

@@ -186,4 +186,4 @@ class AdmissionTests(SynchronousTestCase):
             },
             {reason: reply.word for reason, reply in LAST_WORDS.items()},
         )
-        self.assertEqual({421}, {reply.code for reply in LAST_WORDS.values()})
+        self.assertEqual({421, 451}, {reply.code for reply in LAST_WORDS.values()})

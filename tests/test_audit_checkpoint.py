@@ -39,7 +39,7 @@ class CheckpointTests(SynchronousTestCase):
         """
         self.key = Ed25519PrivateKey.from_private_bytes(SECRET)
         self.public = self.key.public_key()
-        self.fields = Signer.of(self.key).sign(7, HEAD)
+        self.fields = Signer.of(self.key).sign(7, HEAD, {"s": 3})
 
     def test_when(self) -> None:
         """
@@ -51,14 +51,22 @@ class CheckpointTests(SynchronousTestCase):
         """
         The signature is of a text that anybody can write.
         """
-        self.assertEqual(f"tcpsvc checkpoint 7 {HEAD}".encode(), signedOctets(7, HEAD))
+        self.assertEqual(
+            f"tcpsvc checkpoint 7 {HEAD}".encode(), signedOctets(7, HEAD, {})
+        )
+        self.assertEqual(
+            f"tcpsvc checkpoint 7 {HEAD} s=3 t=0".encode(),
+            signedOctets(7, HEAD, {"s": 3, "t": 0}),
+        )
 
     def test_fields(self) -> None:
         """
         A checkpoint says what it is of and by which key, and has an Ed25519
         signature in base64 that others can verify.
         """
-        self.assertEqual(["count", "head", "key", "signature"], list(self.fields))
+        self.assertEqual(
+            ["count", "head", "key", "signature", "sessions"], list(self.fields)
+        )
         self.assertEqual((7, HEAD), (self.fields["count"], self.fields["head"]))
         self.assertEqual(
             sha256(self.public.public_bytes_raw()).hexdigest(), self.fields["key"]
@@ -67,7 +75,7 @@ class CheckpointTests(SynchronousTestCase):
         public = Ed25519PublicKey.from_public_bytes(self.public.public_bytes_raw())
         signature = b64decode(str(self.fields["signature"]), validate=True)
         self.assertIsNone(
-            public.verify(signature, f"tcpsvc checkpoint 7 {HEAD}".encode())
+            public.verify(signature, f"tcpsvc checkpoint 7 {HEAD} s=3".encode())
         )
 
     def test_verified(self) -> None:
@@ -85,6 +93,7 @@ class CheckpointTests(SynchronousTestCase):
         """
         signature = bytearray(b64decode(str(self.fields["signature"])))
         signature[5] ^= 1
+        changes: dict[str, object]
         for changes in (
             {"count": 8},
             {"head": "ac" * 32},
@@ -97,10 +106,14 @@ class CheckpointTests(SynchronousTestCase):
             {"count": "7"},
             {"count": None},
             {"head": None},
+            {"sessions": {}},
+            {"sessions": {"s": 4}},
+            {"sessions": {"s": 3, "t": 0}},
+            {"sessions": None},
         ):
             changed: dict[str, object] = {**self.fields, **changes}
             self.assertFalse(isSignedBy(changed, self.public), changes)
-        for name in ("count", "head", "signature"):
+        for name in ("count", "head", "signature", "sessions"):
             fields = dict(self.fields)
             del fields[name]
             self.assertFalse(isSignedBy(fields, self.public), name)

@@ -355,7 +355,7 @@ class DamageTests(RecoveryTestCase):
             {"signature": "A" * 86 + "=="},
             {"count": 2},
             {"head": "ab" * 32},
-            Signer.of(auditKey()).sign(2, "ab" * 32),
+            Signer.of(auditKey()).sign(2, "ab" * 32, {}),
         ):
             line = json.dumps({**last, **changes}, separators=(",", ":")).encode()
             self.assertRefused(4, b"".join(lines[:3]) + line + b"\n")

@@ -922,6 +922,22 @@ class RemovedTests(TrailTestCase):
         self.assertIn('"event":"next"', self.path.read_text())
         self.assertIn("was removed", lines.texts()[0])
 
+    def test_truncated(self) -> None:
+        """
+        A file that somebody has cut off is put aside, and the trail goes on in a
+        new one.
+        """
+        self.trail = self.open()
+        write(self.trail, "lost")
+        head = self.trail.head
+        os.truncate(self.path, 0)
+        self.clock.advance(1)
+        self.assertIn(
+            f'"prev":"{head}"', "".join(path.read_text() for path in self.files())
+        )
+        write(self.trail, "next")
+        self.assertIn('"event":"next"', self.path.read_text())
+
     def test_replaced(self) -> None:
         """
         Where an editor has put a copy in the file's place nothing is recorded

@@ -308,6 +308,16 @@ class CanaryTests(SynchronousTestCase):
         self.send(b"OPEN " + CANARY.encode() + b"x" * 70_000)
         self.assertNoCanary(5)
 
+    def test_mistyped(self) -> None:
+        """
+        So it is with a line whose first word is the verb, though no request begins
+        in that way.
+        """
+        self.send(f" OPEN {CANARY}")
+        self.send(f"open\t{CANARY}")
+        self.send(f"OPEN\u00a0{CANARY}")
+        self.assertNoCanary(3)
+
     def test_late(self) -> None:
         """
         So it is with what comes late, or not at all.

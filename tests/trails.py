@@ -49,7 +49,7 @@ class MadeTrail:
         """
         signer = Signer.of(self.key)
         return self.add(
-            "checkpoint", **signer.sign(self.chain.records, self.chain.head)
+            "checkpoint", **signer.sign(self.chain.records, self.chain.head, {})
         )
 
     def open(self, session: str = ALICE, name: str = "alice", **more: Any) -> None:

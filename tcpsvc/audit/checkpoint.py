@@ -11,6 +11,7 @@ records before it.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from hashlib import sha256
 
 from attrs import frozen
@@ -38,14 +39,17 @@ it in JSON has backslashes.
 """
 
 
-def signedOctets(count: int, head: str) -> bytes:
+def signedOctets(count: int, head: str, sessions: Mapping[str, int]) -> bytes:
     """
-    What a checkpoint's signature is of.
+    What a checkpoint's signature is of: words with a blank between them.
 
     @param count: How many records there were.
     @param head: The SHA-256 of the last one's line, in hex.
+    @param sessions: The open sessions, each with its requests so far.
     """
-    return f"tcpsvc checkpoint {count} {head}".encode("ascii")
+    open_ = (f"{session}={requests}" for session, requests in sessions.items())
+    words = ("tcpsvc", "checkpoint", str(count), head, *open_)
+    return " ".join(words).encode("utf-8", "backslashreplace")
 
 
 def nameOf(key: Ed25519PublicKey) -> str:
@@ -73,16 +77,19 @@ class Signer:
         """
         return cls(key, nameOf(key.public_key()))
 
-    def sign(self, count: int, head: str) -> dict[str, object]:
+    def sign(
+        self, count: int, head: str, sessions: Mapping[str, int]
+    ) -> dict[str, object]:
         """
-        @return: The fields of a checkpoint.
+        @return: The fields of a checkpoint; for the parameters see L{signedOctets}.
         """
-        signature = self._key.sign(signedOctets(count, head))
+        signature = self._key.sign(signedOctets(count, head, sessions))
         return {
             "count": count,
             "head": head,
             "key": self.name,
             "signature": b64encode(signature).decode("ascii"),
+            "sessions": dict(sessions),
         }
 
 
@@ -91,10 +98,14 @@ def isSignedBy(fields: dict[str, object], key: Ed25519PublicKey) -> bool:
     Whether a checkpoint's signature is this key's.
     """
     count, head, signature = (fields.get(n) for n in ("count", "head", "signature"))
-    if not isinstance(count, int) or not isinstance(head, str):
+    sessions = fields.get("sessions")
+    if not (
+        isinstance(count, int) and isinstance(head, str) and isinstance(sessions, dict)
+    ):
         return False
     try:
-        key.verify(b64decode(str(signature), validate=True), signedOctets(count, head))
+        signed = signedOctets(count, head, sessions)
+        key.verify(b64decode(str(signature), validate=True), signed)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -123,6 +123,12 @@ class TrailFile:
         """
         return os.fstat(self._descriptor).st_nlink == 0
 
+    def wasChanged(self) -> bool:
+        """
+        Whether the file is not as long as it was made here.
+        """
+        return not self._torn and os.fstat(self._descriptor).st_size != self.size
+
     def isAt(self, path: Path) -> bool:
         """
         Whether this file is the one that lies at C{path} now.

@@ -197,8 +197,9 @@ class Trail:
         Add a checkpoint, unless the last record is one.
         """
         if self._unsigned or evenIfSigned:
-            fields = self._signer.sign(self._chain.records, self._chain.head)
-            fields["sessions"] = dict(self._sessions)
+            fields = self._signer.sign(
+                self._chain.records, self._chain.head, self._sessions
+            )
             self._link(self._clock.seconds(), "checkpoint", fields)
             self._unsigned = 0
 
@@ -361,9 +362,17 @@ class Trail:
         See that the file still has a name: what is written to one that was
         removed, or replaced by an editor's copy, is lost when it is closed.
         """
-        if not self.blocked and self._file.isNowhere():
+        if self.blocked or self._turning is not None:
+            return
+        if self._file.isNowhere():
             self._block("was removed, or replaced by another file")
             self.reopen()
+        elif self._file.wasChanged():
+            self._log.critical(
+                "{path}: somebody else has changed it; the trail goes on in a new file",
+                path=str(self._path),
+            )
+            self._begin(self._rename)
 
     def _signInTime(self) -> None:
         """
@@ -442,7 +451,13 @@ class Trail:
                 new.close()
                 raise TrailError(f"{self._path}: is not empty")
         except (TrailError, OSError) as error:
-            self._log.error("{error}; the former file goes on", error=str(error))
+            former = (
+                "what was recorded in the file that was here is lost when the service "
+                "stops"
+                if self._file.isNowhere()
+                else "the former file goes on"
+            )
+            self._log.error("{error}; {former}", error=str(error), former=former)
         else:
             self._file.close()
             self._file = new

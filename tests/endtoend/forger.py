@@ -30,7 +30,8 @@ def forge(trail: Path, key: Ed25519PrivateKey, wanted: str, instead: str) -> Non
             record["reply"] = instead
         if record["event"] == "checkpoint":
             record["head"] = head
-            signed = f"tcpsvc checkpoint {number} {head}".encode()
+            open_ = (f" {name}={n}" for name, n in record["sessions"].items())
+            signed = f"tcpsvc checkpoint {number} {head}{''.join(open_)}".encode()
             record["signature"] = b64encode(key.sign(signed)).decode()
         record["prev"] = head
         new = json.dumps(record, separators=(",", ":")).encode()
