@@ -93,8 +93,7 @@ class CheckpointTests(SynchronousTestCase):
         """
         signature = bytearray(b64decode(str(self.fields["signature"])))
         signature[5] ^= 1
-        changes: dict[str, object]
-        for changes in (
+        several: tuple[dict[str, object], ...] = (
             {"count": 8},
             {"head": "ac" * 32},
             {"signature": b64encode(signature).decode()},
@@ -110,7 +109,8 @@ class CheckpointTests(SynchronousTestCase):
             {"sessions": {"s": 4}},
             {"sessions": {"s": 3, "t": 0}},
             {"sessions": None},
-        ):
+        )
+        for changes in several:
             changed: dict[str, object] = {**self.fields, **changes}
             self.assertFalse(isSignedBy(changed, self.public), changes)
         for name in ("count", "head", "signature", "sessions"):
