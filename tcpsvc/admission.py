@@ -104,11 +104,10 @@ class Admission:
         """
         @return: What a client is told while another holds the slot.
         """
-        idle = max(0, int(self.clock.seconds() - holder.lastRequest))
         return Reply(
             421,
             f"BUSY held by {holder.identity.name} since {toSeconds(holder.since)}, "
-            f"idle {idle} s",
+            f"idle {holder.idleSeconds(self.clock.seconds())} s",
         )
 
     def refused(self, client: Client, reason: str, holder: str = "") -> None:

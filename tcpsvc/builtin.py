@@ -100,10 +100,9 @@ class Inquiry:
         if claim is None:
             return "nobody"
         holder: Client = claim.holder
-        idle = max(0, int(self._facts.now() - holder.lastRequest))
         return (
-            f"{holder.identity.name} {holder.address} "
-            f"since {toSeconds(holder.since)} idle {idle} s"
+            f"{holder.identity.name} {holder.address} since {toSeconds(holder.since)} "
+            f"idle {holder.idleSeconds(self._facts.now())} s"
         )
 
     @command("STATUS", pure=True)
@@ -203,24 +202,23 @@ def serviceCommands(facts: ServiceFacts) -> Commands:
     """
     The commands of a session, to which others may be added.
     """
-    commands = Commands()
-    for source in (
-        Help(commands),
-        Conversation(facts.now),
-        Inquiry(facts),
-        Farewell(facts.journal.trail),
-    ):
-        for one in commandsOf(source):
-            commands.add(one)
-    return commands
+    return _withHelp(
+        Conversation(facts.now), Inquiry(facts), Farewell(facts.journal.trail)
+    )
 
 
 def controlCommands(facts: ServiceFacts) -> Commands:
     """
     The commands of a control connection.
     """
+    return _withHelp(Inquiry(facts), Farewell(facts.journal.trail))
+
+
+def _withHelp(*sources: object) -> Commands:
+    """
+    The commands of several objects, behind a HELP that lists them all.
+    """
     commands = Commands()
-    for source in (Help(commands), Inquiry(facts), Farewell(facts.journal.trail)):
-        for one in commandsOf(source):
-            commands.add(one)
+    for one in commandsOf((Help(commands), *sources)):
+        commands.add(one)
     return commands

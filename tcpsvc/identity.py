@@ -83,6 +83,13 @@ class Client:
     since: float
     lastRequest: float
 
+    def idleSeconds(self, now: float) -> int:
+        """
+        @param now: The time in seconds since the epoch.
+        @return: How long it has asked for nothing, in whole seconds.
+        """
+        return max(0, int(now - self.lastRequest))
+
 
 def identityFrom(certificate: x509.Certificate) -> Identity:
     """

@@ -102,15 +102,24 @@ def undelivered(transport: object) -> int:
         the peer's; 0 if there is no socket. Twisted keeps none for itself while
         this is 0.
     """
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    if not ISystemHandle.providedBy(transport):
+    handle = _socketUnder(transport)
+    if handle is None:
         return 0
-    handle = cast(socket.socket, transport.getHandle())
     try:
         return array("i", ioctl(handle, TIOCOUTQ, b"\0\0\0\0"))[0]
     except (OSError, TypeError, ValueError):
         return 0  # It is closed, or only looks like a socket.
+
+
+def _socketUnder(transport: object) -> socket.socket | None:
+    """
+    The socket under a transport and the TLS around it, if there is one.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    if not ISystemHandle.providedBy(transport):
+        return None
+    return cast(socket.socket, transport.getHandle())
 
 
 def holdAcceptsDown(port: IListeningPort) -> None:
@@ -261,12 +270,9 @@ def hasFailed(transport: Transport) -> bool:
     """
     Whether the socket under a transport was reset, or found dead by the kernel.
     """
-    below = getattr(transport, "transport", transport)
-    if not ISystemHandle.providedBy(below):
-        return False
-    descriptor = cast(socket.socket, below.getHandle()).fileno()
-    if descriptor < 0:
+    handle = _socketUnder(transport)
+    if handle is None or handle.fileno() < 0:
         return False
     poll = select.poll()
-    poll.register(descriptor, 0)
+    poll.register(handle.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
