@@ -48,16 +48,27 @@ class ServiceFacts:
         """
         The first line to a client that was admitted.
         """
-        name = client.identity.name
-        return Reply(220, f"{self.host} tcpsvc {tcpsvc.__version__}; you are {name}")
+        return self._greeting("", client)
+
+    def gatewayGreeting(self, client: Client) -> Reply:
+        """
+        The same where a gateway's octets follow it, and no replies.
+        """
+        return self._greeting(" gateway", client)
 
     def controlGreeting(self, client: Client) -> Reply:
         """
         The first line to a client that only asks.
         """
+        return self._greeting(" control", client)
+
+    def _greeting(self, kind: str, client: Client) -> Reply:
+        """
+        A greeting that says by a word what it leads to.
+        """
         name = client.identity.name
         return Reply(
-            220, f"{self.host} tcpsvc {tcpsvc.__version__} control; you are {name}"
+            220, f"{self.host} tcpsvc {tcpsvc.__version__}{kind}; you are {name}"
         )
 
 

@@ -289,7 +289,9 @@ class ExclusiveService(Service):
         backend: IBackend = CommandBackend(commands, facts.greeting, "commands")
         if settings.gateway is not None:
             endpoint = clientFromString(clock, settings.gateway.description)
-            backend = GatewayBackend(settings.gateway, endpoint, facts.greeting, clock)
+            backend = GatewayBackend(
+                settings.gateway, endpoint, facts.gatewayGreeting, clock
+            )
         return Admission(
             slot=slot,
             backend=backend,

@@ -312,7 +312,7 @@ class GatewayHouse:
         self.settings = GatewaySettings("twin:", onOpen, onClose, payload)
         facts = ServiceFacts(HOST, self.slot, self.journal, clock.seconds(), None)
         backend: IBackend = GatewayBackend(
-            self.settings, self.endpoint, facts.greeting, clock
+            self.settings, self.endpoint, facts.gatewayGreeting, clock
         )
         control: IBackend = CommandBackend(
             controlCommands(facts), facts.controlGreeting, "control"

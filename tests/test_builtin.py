@@ -344,6 +344,15 @@ cut off before that record, nor written anew.""",
             f"220 bench.example tcpsvc {VERSION}; you are alice\r\n".encode(),
         )
 
+    def test_gatewayGreeting(self) -> None:
+        """
+        That of a gateway says that it is one.
+        """
+        self.assertEqual(
+            self.facts.gatewayGreeting(self.alice).encode(),
+            f"220 bench.example tcpsvc {VERSION} gateway; you are alice\r\n".encode(),
+        )
+
 
 class ControlCommandsTests(_BuiltinTests):
     """

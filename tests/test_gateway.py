@@ -337,7 +337,8 @@ class TransparencyTests(GatewayTestCase):
         self.house.device.say(b"banner\r\n")
         alice.pump()
         self.assertTrue(alice.received.startswith(GREETING), alice.received)
-        self.assertTrue(alice.received.endswith(b"; you are alice\r\nbanner\r\n"))
+        end = b" gateway; you are alice\r\nbanner\r\n"
+        self.assertTrue(alice.received.endswith(end), alice.received)
         self.assertEqual(2, alice.received.count(b"\r\n"))
 
     def test_noGreeting(self) -> None:

@@ -20,6 +20,7 @@ from tcpsvc.gateway import GatewayBackend, GatewaySettings
 from tcpsvc.service import Settings
 from tcpsvc.tap import Options, makeService
 from tests.certificates import writeKeys
+from tests.support import clientNamed
 
 
 class GatewayOptionsTestCase(SynchronousTestCase):
@@ -245,4 +246,6 @@ class ServiceTests(GatewayOptionsTestCase):
         self.assertTrue(backend.transparent)
         self.assertEqual("exec:cat", backend.description)
         self.assertEqual((b"bye",), backend._settings.onClose)
+        greeting = backend._greeting(clientNamed("bob")).text
+        self.assertIn(" gateway; you are bob", greeting)
         self.assertIn('"backend":"exec:cat"', Path("audit.jsonl").read_text())
