@@ -12,19 +12,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
 
 from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.builtin import builtInVerbs
 from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
+from tcpsvc.endpointstrings import checkClient, checkServer, isLocal
 from tcpsvc.escapes import octetsOf
 from tcpsvc.flow import PAYLOADS
 from tcpsvc.gateway import GatewaySettings
@@ -53,12 +52,6 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
     optParameters: ClassVar = [
         ["keys", None, "keys", "The directory of ca.pem, server.pem, server-key.pem."],
         [
-            "gateway",
-            None,
-            None,
-            "A client endpoint to join clients to, in place of the commands.",
-        ],
-        [
             "audit-payload",
             None,
             "full",
@@ -86,6 +79,7 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
 
     def __init__(self) -> None:
         super().__init__()
+        self["gateway"] = None
         self["on-open"] = []
         self["on-close"] = []
         self["listen"] = []
@@ -111,6 +105,14 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         MODULE:OBJECT of further commands; may be given several times.
         """
         self["commands"].append(name)
+
+    def opt_gateway(self, endpoint: str) -> None:
+        """
+        A client endpoint to join clients to, in place of the commands.
+        """
+        if self["gateway"] is not None:
+            raise usage.UsageError("--gateway: only one can be served")
+        self["gateway"] = endpoint
 
     def opt_on_open(self, text: str) -> None:
         """
@@ -148,9 +150,9 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         listen = tuple(self["listen"] or [DEFAULT_LISTEN])
         plaintext = tuple(self["listen-plaintext"])
         for description in listen:
-            _checkEndpoint("--listen", description)
+            _checkListener("--listen", description)
         for description in plaintext:
-            _checkEndpoint("--listen-plaintext", description)
+            _checkListener("--listen-plaintext", description)
             if not self["unsafe-plaintext"] and not isLocal(description):
                 raise usage.UsageError(
                     f"--listen-plaintext {description}: anybody on the network could "
@@ -248,11 +250,9 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         if self["commands"]:
             raise usage.UsageError("--gateway and --commands: only one can be served")
         try:
-            clientFromString(reactor, description)
-        except Exception as error:
-            raise usage.UsageError(
-                f"--gateway {description}: not a client endpoint: {error}"
-            ) from None
+            checkClient(reactor, description)
+        except ValueError as error:
+            raise usage.UsageError(f"--gateway '{description}': {error}") from None
         return GatewaySettings(
             description,
             self._unescaped("on-open"),
@@ -298,80 +298,23 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         return path
 
 
-def _checkEndpoint(option: str, description: str) -> None:
+def _checkListener(option: str, description: str) -> None:
     """
-    See that an endpoint string can be listened on, without doing so.
+    See that a server's endpoint string can be listened on.
 
     @raise UsageError: If it cannot.
     """
     from twisted.internet import reactor
 
     kind = description.partition(":")[0]
-    if kind in ("ssl", "tls", "mtls"):
+    if kind.lower() in ("ssl", "tls", "mtls"):
         raise usage.UsageError(
             f"{option} {description}: TLS is done here; write tcp: in place of {kind}:"
         )
     try:
-        serverFromString(reactor, description)
-    except Exception as error:
-        raise usage.UsageError(
-            f"{option} {description!r}: not a server endpoint: {_whyNot(error)}"
-        ) from None
-    port = _parts(description)[1:2]
-    if kind in ("tcp", "tcp4", "tcp6") and int(port[0].rpartition("=")[2]) > 65535:
-        raise usage.UsageError(f"{option} {description!r}: ports end at 65535")
-
-
-def _whyNot(error: Exception) -> str:
-    """
-    What is wrong with an endpoint string, in words.
-    """
-    if isinstance(error, TypeError):
-        return "an argument is missing, or there is none of that name"
-    if isinstance(error, KeyError):
-        return f"no socket named {error} was passed on"
-    if "invalid literal for int" in str(error):
-        return "a number is wanted in it"
-    return str(error)
-
-
-def _parts(description: str) -> list[str]:
-    """
-    An endpoint string, parted by its colons, as it stands.
-    """
-    parts: list[str] = re.findall(r"((?:\\.|[^:\\])*)(?::|$)", description)
-    return parts
-
-
-def isLocal(description: str) -> bool:
-    """
-    Whether only this machine can reach an endpoint string.
-
-    Reads the string as L{twisted.internet.endpoints} does: parts are parted
-    by colons, a backslash keeps what is behind it from having a meaning, and
-    of an argument given twice the last counts.
-    """
-    kind, *arguments = _parts(description)
-    if kind == "unix":
-        return True
-    if kind not in ("tcp", "tcp4", "tcp6"):
-        return False
-    interface = ""
-    for argument in arguments:
-        name, mark, value = argument.partition("=")
-        if mark and _unescaped(name) == "interface":
-            interface = _unescaped(value)
-    try:
-        return interface == "localhost" or ip_address(interface).is_loopback
-    except ValueError:
-        return False
-
-
-def _unescaped(part: str) -> str:
-    """
-    A part of an endpoint string without its backslashes.
-    """
-    return re.sub(r"\\(.)", r"\1", part)
+        checkServer(reactor, description)
+    except ValueError as error:
+        raise usage.UsageError(f"{option} '{description}': {error}") from None
 
 
 def makeService(options: Options, reactor: Reactor | None = None) -> ExclusiveService:

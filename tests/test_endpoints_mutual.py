@@ -192,7 +192,7 @@ class ParseTests(SynchronousTestCase):
             (f"mtls:x:{directory}", "x: a port is wanted"),
             (f"mtls:65536:{directory}", "65536: a port is wanted"),
             (f"mtls:1:{directory}:minimum=1.1", "minimum=1.1: one of 1.3, 1.2"),
-            (f"mtls:1:{directory}:key=x", "unexpected keyword argument 'key'"),
+            (f"mtls:1:{directory}:key=x", "no option 'key', only port, keys"),
             ("mtls:1:keys=/nosuchdir", "/nosuchdir/server.pem: there is no such file"),
         ):
             self.assertError(serverFromString, description, word)
@@ -211,8 +211,9 @@ class ParseTests(SynchronousTestCase):
             (f"mtls:h:0:{directory}", "a port is a number from 1 to 65535"),
             (f"mtls:a b:1:{directory}", "HOST or HOST:PORT is wanted"),
             (rf"mtls:a\:b:1:{directory}", "no IPv6 address"),
-            ("mtls", "missing a required argument: 'host'"),
-            (f"mtls:h:1:{directory}:name=x", "unexpected keyword argument 'name'"),
+            ("mtls", "mtls: HOST is missing: mtls:HOST is wanted"),
+            ("mtls::4433", "mtls: HOST is missing: mtls:HOST is wanted"),
+            (f"mtls:h:1:{directory}:name=x", "no option 'name', only host, port"),
             (f"mtls:h:1:{directory}:identity=eve", "there is no identity 'eve'"),
             ("mtls:h:1:keys=/nosuchdir", "/nosuchdir/ca.pem: there is no such file"),
         ):

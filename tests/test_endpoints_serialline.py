@@ -121,10 +121,15 @@ class ParseTests(SynchronousTestCase):
         So are options that there are not, and a device that is missing.
         """
         for description, why in (
-            ("serial:/dev/x:baud=9600", "unexpected keyword argument 'baud'"),
-            ("serial", "missing a required argument: 'device'"),
-            ("serial:baudrate=9600", "missing a required argument: 'device'"),
-            ("serial:a:1:2:3:4:5:6:7:8", "too many positional arguments"),
+            (
+                "serial:/dev/x:baud=9600",
+                "serial: there is no option 'baud', only device, baudrate, bytesize",
+            ),
+            *(
+                (text, "serial: DEVICE is missing: serial:DEVICE is wanted")
+                for text in ("serial", "serial:", "serial:baudrate=9600")
+            ),
+            ("serial:a:1:2:3:4:5:6:7:8", "too many parts: serial:DEVICE is wanted"),
         ):
             error = self.assertRaises(ValueError, self.parsed, description)
             self.assertTrue(str(error).startswith("serial: "), str(error))

@@ -150,11 +150,13 @@ class BadOptionTests(StartTestCase):
         An endpoint that nobody knows.
         """
         self.assertOneLine(
-            "--listen 'bogus:1': not a server endpoint: Unknown endpoint type: 'bogus'",
+            "--listen 'bogus:1': did you mean tcp:1:interface=bogus?",
             "--listen=bogus:1",
         )
         self.assertOneLine(
-            "--listen 'tcp:99999': ports end at 65535", "--listen=tcp:99999"
+            "--listen 'tcp:99999': tcp: port '99999': a number from 0 to 65535 is "
+            "wanted",
+            "--listen=tcp:99999",
         )
 
     def test_plaintext(self) -> None:

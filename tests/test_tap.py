@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from tcpsvc import tap
 from tcpsvc.service import ExclusiveService, Settings
-from tcpsvc.tap import Options, isLocal, makeService
+from tcpsvc.tap import Options, makeService
 from tests.certificates import DAY, NOW, authority, writeKeys, writePair
 from twisted.plugins import tcpsvc_plugin
 
@@ -236,14 +236,23 @@ class EndpointTests(TapTestCase):
                 "tcp:x",
                 "tcp:1:colour=red",
             ):
-                self.assertUsage(option, value, words=(f"{option} {value!r}: ",))
+                self.assertUsage(option, value, words=(f"{option} '{value}': ",))
+
+    def test_meant(self) -> None:
+        """
+        Who leaves out the kind is told what is probably wanted.
+        """
+        self.assertUsage(
+            "--listen=127.0.0.1:4433",
+            words=("did you mean tcp:4433:interface=127.0.0.1?",),
+        )
 
     def test_otherTLS(self) -> None:
         """
         An endpoint with a TLS of its own is refused, and what to write instead
-        said.
+        said; in whatever case it is written.
         """
-        for kind in ("ssl", "tls"):
+        for kind in ("ssl", "tls", "TLS"):
             self.assertUsage(
                 f"--listen={kind}:4433:privateKey=x",
                 words=("TLS is done here", f"tcp: in place of {kind}:"),
@@ -289,61 +298,6 @@ class EndpointTests(TapTestCase):
         """
         settings = self.parsed("--listen-plaintext=unix:x")
         self.assertEqual(("tcp:4433",), settings.listen)
-
-
-class LocalTests(SynchronousTestCase):
-    """
-    Tests for L{isLocal}.
-    """
-
-    def test_local(self) -> None:
-        """
-        UNIX sockets and the loopback are local.
-        """
-        for value in (
-            "unix:/run/x",
-            r"unix:/run/with\:colon:mode=666",
-            "tcp:1:interface=127.0.0.1",
-            "tcp:1:interface=127.1.2.3",
-            "tcp:1:backlog=5:interface=localhost",
-            "tcp:port=1:interface=127.0.0.1",
-            r"tcp:1:interface=\:\:1",
-            r"tcp6:1:interface=\:\:1",
-        ):
-            self.assertTrue(isLocal(value), value)
-
-    def test_notLocal(self) -> None:
-        """
-        Everything else is not, whatever it looks like.
-        """
-        for value in (
-            "tcp:1",
-            "tcp:1:interface=",
-            "tcp:1:interface=0.0.0.0",
-            "tcp:1:interface=192.0.2.1",
-            r"tcp:1:interface=\:\:",
-            "tcp6:1",
-            "tcp:1:interface=127.0.0.1.example.org",
-            "tcp:1:interface=localhost.example.org",
-            "tcp:1:interface=bench.example",
-            r"tcp:1:interface\=127.0.0.1",
-            "tcp:1:backlog=interface=127.0.0.1",
-            r"tcp:1:interface=127.0.0.1:interf\ace=0.0.0.0",
-            "systemd:domain=INET:index=0",
-            "fd:3",
-            "haproxy:tcp:1:interface=127.0.0.1",
-            "systemd:domain=INET:interface=localhost",
-            "",
-        ):
-            self.assertFalse(isLocal(value), value)
-
-    def test_lastWins(self) -> None:
-        """
-        Of an argument given twice Twisted takes the last, and so it is here.
-        """
-        local, everywhere = "interface=127.0.0.1", "interface=0.0.0.0"
-        self.assertFalse(isLocal(f"tcp:1:{local}:{everywhere}"))
-        self.assertTrue(isLocal(f"tcp:1:{everywhere}:{local}"))
 
 
 class KeyTests(TapTestCase):

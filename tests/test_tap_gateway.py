@@ -146,19 +146,33 @@ class BadOptionTests(GatewayOptionsTestCase):
         What is no client endpoint, or has a wrong value.
         """
         for description, words in (
-            ("nosuch:x", "Unknown endpoint type: 'nosuch'"),
-            ("tcp:host", "port"),
-            ("tcp:host:port", "invalid literal"),
+            ("nosuch:x", "tcp:, unix:, tls:, exec:, serial: or mtls: is wanted"),
+            ("localhost:5025", "did you mean tcp:localhost:5025?"),
+            ("tcp:host", "tcp: PORT is missing: tcp:HOST:PORT is wanted"),
+            ("tcp:host:port", "tcp: port 'port': a number from 1 to 65535 is wanted"),
+            ("serial:", "serial: DEVICE is missing: serial:DEVICE is wanted"),
+            ("unix:", "unix: PATH is missing: unix:PATH is wanted"),
             ("", "--gateway"),
             ("exec:nosuchprogram", "exec: there is no program nosuchprogram"),
             ("exec:cat 'x", "exec: No closing quotation"),
             ("exec:env A=1 cat", r"exec: write env A\=1 cat with that backslash"),
             ("serial:/dev/x:parity=Q", "serial: parity=Q: one of"),
-            ("serial:/dev/x:speed=1", "serial: got an unexpected"),
+            ("serial:/dev/x:speed=1", "serial: there is no option 'speed', only"),
             ("mtls:h:keys=/nosuchdir", "mtls: /nosuchdir/ca.pem: there is no such"),
         ):
             self.assertUsage("--gateway", description, words=words)
-            self.assertUsage("--gateway", description, words=f"--gateway {description}")
+            self.assertUsage(
+                "--gateway", description, words=f"--gateway '{description}': "
+            )
+
+    def test_twice(self) -> None:
+        """
+        Two gateways.
+        """
+        self.assertUsage(
+            *("--gateway", "exec:cat", "--gateway", "exec:cat"),
+            words="--gateway: only one can be served",
+        )
 
     def test_escape(self) -> None:
         """

@@ -1,0 +1,327 @@
+# -*- test-case-name: tests.test_endpointstrings -*-
+
+"""
+Endpoint strings, checked before anything is opened: what would otherwise be found
+out by the first client is said at the start, in words.
+
+What Twisted says of a bad string is meant for a programmer, and much it does not say
+at all; so the shapes of its own kinds stand here once more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+from attrs import frozen
+from twisted.internet.endpoints import clientFromString, serverFromString
+
+from tcpsvc.endpoints.arguments import Option, bound, number
+
+MAX_SOCKET_PATH_OCTETS = 107
+"""
+How long the path of a UNIX socket may be (C{man 7 unix}).
+"""
+
+_PART = re.compile(r"(?s)(?:^|:)((?:\\.|[^:\\])*)")
+_NAMED = re.compile(r"(?s)((?:\\.|[^=\\])*)=(.*)")
+_LONE_BACKSLASH = re.compile(r"(?s)(?:[^\\]|\\.)*\\")
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]*)):([0-9]{1,5})")
+
+
+def _parts(description: str) -> list[str]:
+    """
+    An endpoint string, parted by its colons, as it stands.
+    """
+    parts: list[str] = _PART.findall(description)
+    return parts
+
+
+def _unescaped(part: str) -> str:
+    """
+    A part of an endpoint string without its backslashes.
+    """
+    return re.sub(r"(?s)\\(.)", r"\1", part)
+
+
+def _escaped(text: str) -> str:
+    """
+    A text as a part of an endpoint string.
+    """
+    return re.sub(r"([\\:=])", r"\\\1", text)
+
+
+@frozen
+class _Read:
+    """
+    An endpoint string, read as L{twisted.internet.endpoints} does: parts are parted
+    by colons, a backslash keeps what is behind it from having a meaning, and of an
+    argument given twice the last counts.
+    """
+
+    kind: str
+    arguments: tuple[str, ...]
+    named: Mapping[str, str]
+
+
+def _read(description: str) -> _Read:
+    """
+    @raise ValueError: If the last backslash has nothing behind it.
+    """
+    if _LONE_BACKSLASH.fullmatch(description):
+        raise ValueError("nothing follows the backslash at the end")
+    kind, *parts = _parts(description)
+    arguments = []
+    named = {}
+    for part in parts:
+        if match := _NAMED.fullmatch(part):
+            named[_unescaped(match[1])] = _unescaped(match[2])
+        else:
+            arguments.append(_unescaped(part))
+    return _Read(_unescaped(kind), tuple(arguments), named)
+
+
+def isLocal(description: str) -> bool:
+    """
+    Whether only this machine can reach a server's endpoint string.
+    """
+    try:
+        read = _read(description)
+    except ValueError:
+        return False
+    if read.kind == "unix":
+        return True
+    if read.kind not in ("tcp", "tcp6"):
+        return False
+    interface = read.named.get("interface", "")
+    try:
+        return interface == "localhost" or ip_address(interface).is_loopback
+    except ValueError:
+        return False
+
+
+def _socketPath(value: str) -> None:
+    """
+    See that the path of a UNIX socket is not too long.
+    """
+    if len(os.fsencode(value)) > MAX_SOCKET_PATH_OCTETS:
+        raise ValueError(f"at most {MAX_SOCKET_PATH_OCTETS} octets are possible")
+
+
+def _mode(value: str) -> None:
+    """
+    See that a value is the mode of a file.
+    """
+    if not re.fullmatch("[0-7]{1,4}", value):
+        raise ValueError("an octal number is wanted, such as 660")
+
+
+def _domain(value: str) -> None:
+    """
+    See that a value is a kind of sockets.
+    """
+    if value not in ("INET", "INET6", "UNIX"):
+        raise ValueError("one of INET, INET6, UNIX is wanted")
+
+
+def _wrapped(value: str) -> None:
+    """
+    See that a value is itself the string of a client's endpoint.
+    """
+    _checkShape(_CLIENTS, value)
+
+
+_SECONDS = number(1)
+_BACKLOG = Option("backlog", check=number(1))
+_LOCKFILE = Option("lockfile", onlyByName=True, check=number(0, 1))
+_REMOTE = (
+    Option("host", required=True),
+    Option("port", required=True, check=number(1, 65535)),
+)
+_LISTENING = Option("port", required=True, check=number(0, 65535))
+
+
+def _byName(*names: str) -> tuple[Option, ...]:
+    """
+    Options of which any value may be right.
+    """
+    return tuple(Option(name, onlyByName=True) for name in names)
+
+
+_CLIENTS = {
+    "tcp": (
+        *_REMOTE,
+        Option("timeout", onlyByName=True, check=_SECONDS),
+        *_byName("bindAddress"),
+    ),
+    "unix": (
+        Option("path", required=True, check=_socketPath),
+        Option("timeout", onlyByName=True, check=_SECONDS),
+        _LOCKFILE,
+    ),
+    "tls": (
+        *_REMOTE,
+        Option("timeout", check=_SECONDS),
+        *_byName("bindAddress", "certificate", "privateKey", "trustRoots"),
+        Option("endpoint", onlyByName=True, check=_wrapped),
+    ),
+    "ssl": (
+        *_REMOTE,
+        Option("timeout", onlyByName=True, check=_SECONDS),
+        *_byName("bindAddress", "certKey", "privateKey", "caCertsDir", "hostname"),
+    ),
+}
+_SERVERS = {
+    "tcp": (_LISTENING, Option("interface"), _BACKLOG),
+    "tcp6": (_LISTENING, _BACKLOG, Option("interface")),
+    "unix": (
+        Option("address", required=True, check=_socketPath),
+        Option("mode", check=_mode),
+        _BACKLOG,
+        _LOCKFILE,
+    ),
+    "systemd": (
+        Option("domain", required=True, check=_domain),
+        Option("index", check=number(0)),
+        Option("name"),
+    ),
+}
+"""
+The kinds of Twisted, and what can be said in each.
+"""
+
+
+def _checkShape(kinds: Mapping[str, Sequence[Option]], description: str) -> None:
+    """
+    See that a string has the arguments that its kind wants.
+
+    @raise ValueError: If it has not.
+    """
+    read = _read(description)
+    kind = read.kind.lower()
+    if kind in kinds:
+        bound(kind, kinds[kind], read.arguments, read.named)
+
+
+def checkClient(reactor: object, description: str) -> None:
+    """
+    See that a string leads to somewhere, without going there.
+
+    @raise ValueError: If it cannot. One line says why.
+    """
+    kinds = "tcp:, unix:, tls:, exec:, serial: or mtls:"
+    try:
+        _checkShape(_CLIENTS, description)
+        clientFromString(reactor, description)
+    except Exception as error:
+        raise ValueError(_whyNot(error, description, _clientMeant, kinds)) from None
+
+
+def checkServer(reactor: object, description: str) -> None:
+    """
+    See that a string can be listened on, without doing so.
+
+    @raise ValueError: If it cannot. One line says why.
+    """
+    kinds = "tcp:, tcp6:, unix: or systemd:"
+    try:
+        _checkShape(_SERVERS, description)
+        serverFromString(reactor, description)
+    except Exception as error:
+        raise ValueError(_whyNot(error, description, _serverMeant, kinds)) from None
+
+
+def _whyNot(
+    error: Exception, description: str, meant: Callable[[str], str | None], kinds: str
+) -> str:
+    """
+    What is wrong with a string, in words.
+
+    @param meant: Knows what was meant by a string that is none.
+    @param kinds: What a string may begin with.
+    """
+    guess = meant(description)
+    if guess is not None:
+        return f"did you mean {guess}?"
+    kind = _parts(description)[0]
+    if str(error).startswith("Unknown endpoint type"):
+        return f"one that begins with {kinds} is wanted"
+    if isinstance(error, TypeError):
+        return f"its arguments are not those of {kind}:"
+    if isinstance(error, (KeyError, IndexError)):
+        return f"{kind}: there is no such socket among those that were passed on"
+    if isinstance(error, OSError):
+        return f"{kind}: {error.filename}: {error.strerror}"
+    return str(error) or f"{kind}: {type(error).__name__}"
+
+
+def _clientMeant(description: str) -> str | None:
+    """
+    What was meant by a client's string that begins with no kind.
+    """
+    kind, *rest = _parts(description)
+    if kind in ("tcp4", "tcp6"):
+        return ":".join(("tcp", *rest))
+    if "/" in kind:
+        return _pathMeant(description)
+    if kind.lower() in (*_CLIENTS, "exec", "serial", "mtls"):
+        return None
+    if match := _HOST_AND_PORT.fullmatch(description):
+        six, name, port = match.groups()
+        return f"tcp:{_escaped(six or name or 'localhost')}:{port}"
+    if kind.strip() and shutil.which(kind.split()[0]):
+        return _execOf(description)
+    return None
+
+
+def _pathMeant(description: str) -> str | None:
+    """
+    The same where it begins with a path.
+    """
+    path, words = Path(description), shlex.quote(description)
+    if path.exists():
+        description = _escaped(description)
+    else:
+        path, words = Path(_parts(description)[0].split()[0]), description
+    if path.is_socket() or path.suffix in (".sock", ".socket"):
+        return f"unix:{description}"
+    if path.is_char_device() or (path.parts[:2] == ("/", "dev") and not path.exists()):
+        return f"serial:{description}"
+    return None if path.is_dir() else _execOf(words)
+
+
+def _execOf(words: str) -> str:
+    """
+    The string of a command.
+    """
+    return "exec:" + re.sub(r"(?<!\\)=", r"\\=", words)
+
+
+def _serverMeant(description: str) -> str | None:
+    """
+    What was meant by a server's string that begins with no kind, or has its
+    interface before the port.
+    """
+    kind, *rest = _parts(description)
+    if kind not in _SERVERS and kind.lower() in _SERVERS:
+        return ":".join((kind.lower(), *rest))
+    if kind.isascii() and kind.isdecimal():
+        return f"tcp:{description}"
+    if "/" in kind:
+        return f"unix:{description}"
+    if kind == "tcp":
+        description = ":".join(rest)
+    elif kind in _SERVERS:
+        return None
+    match = _HOST_AND_PORT.fullmatch(description)
+    if match is None:
+        return None
+    six, name, port = match.groups()
+    if six:
+        return f"tcp6:{port}:interface={_escaped(six)}"
+    return f"tcp:{port}:interface={name}" if name else f"tcp:{port}"
