@@ -29,6 +29,7 @@ from tcpsvc.events import SESSION_CLOSED, SESSION_OPENED, SessionJournal
 from tcpsvc.identity import ANONYMOUS, Client, Identity
 from tcpsvc.interfaces import AuditUnavailable, Claim, IBackend, ISession, SlotHeld
 from tcpsvc.limits import TimeLimits
+from tcpsvc.outcomes import accountOf
 from tcpsvc.sockets import Pulse, Transport, tune, written
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, describe, identityOfPeer
 from tcpsvc.wire import Reply
@@ -230,6 +231,7 @@ class Doorway(Protocol):
         admission = self._admission
         admission.enter(self, backend is admission.control)
         self._client = client
+        self._transparent = backend.transparent
         self._journal = admission.journal.ofSession(client.session)
         session = backend.openSession(client, self._journal, self.end, self._mayBeTold)
         try:
@@ -361,18 +363,17 @@ class Doorway(Protocol):
         Record the end of the session.
         """
         duration = self._admission.clock.seconds() - self._client.since
+        record: dict[str, object] = {
+            "reason": reason,
+            "requests": session.requests,
+            "bytes_in": session.bytesIn,
+            "bytes_out": session.bytesOut,
+            "duration_s": round(max(0.0, duration), 6),
+            **session.outcome,
+        }
         try:
-            self._journal.tell(
-                SESSION_CLOSED,
-                {
-                    "reason": reason,
-                    "requests": session.requests,
-                    "bytes_in": session.bytesIn,
-                    "bytes_out": session.bytesOut,
-                    "duration_s": round(max(0.0, duration), 6),
-                    **session.outcome,
-                },
-            )
+            account = accountOf(record, self._transparent)
+            self._journal.tell(SESSION_CLOSED, record, account=account)
             committed = self._journal.commit()
         except AuditUnavailable as error:
             self._notRecorded(Failure(error))

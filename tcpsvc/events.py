@@ -95,7 +95,7 @@ SESSION_CLOSED = Event(
         "signal?",
     ),
     LogLevel.info,
-    "session {session} has ended: {reason} ({requests} requests, {duration_s:.3f} s)",
+    "session {session} has ended: {reason} ({account}, {duration_s:.3f} s)",
 )
 
 CHECKPOINT = Event("checkpoint", ("count", "head", "key", "signature", "sessions"))
@@ -197,11 +197,11 @@ class SessionJournal:
         """The log of the service, for what is no event."""
         return self._journal.log
 
-    def tell(self, event: Event, record: dict[str, object]) -> None:
+    def tell(self, event: Event, record: dict[str, object], **forPeople: str) -> None:
         """
         @see: L{Journal.tell}
         """
-        self._journal.tell(event, {"session": self.session, **record})
+        self._journal.tell(event, {"session": self.session, **record}, **forPeople)
 
     def note(self, event: Event, record: dict[str, object]) -> None:
         """

@@ -112,7 +112,9 @@ class Flood:
         if not counted.count:
             return
         record = {**counted.record, "count": counted.count}
-        more = f"{counted.more} ({counted.count} of them within a second)"
+        more = counted.more
+        if counted.count > 1:
+            more += f" ({counted.count} of them within a second)"
         self._journal.say(counted.event, record, more=more)
         self._journal.note(counted.event, record)
         counted.count = 0

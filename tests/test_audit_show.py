@@ -54,7 +54,7 @@ _NAMES = (
     *("time", "session", "n", "request", "request_b64", "reply", "reply_b64"),
     *("data", "data_b64", "code", "duration_us", "address", "identity", "reason"),
     *("holder", "certificate", "count", "tls", "listeners", "version"),
-    *("requests", "bytes_in", "duration_s", "direction", "octets", "sha256"),
+    *("requests", "bytes_in", "duration_s", "direction", "octets", "sha256", "signal"),
 )
 
 
@@ -174,10 +174,14 @@ class TellerTests(SynchronousTestCase):
             certificate={"subject": "CN=eve"},
             count=99,
         )
+        self.trail.add(
+            "handshake.failed", address="192.0.2.7:9", reason="none shown", count=1
+        )
         self.trail.add("handshake.failed", address="192.0.2.7:9", reason="none shown")
         self.assertEqual(
             [
                 "handshake failed: 192.0.2.7:9 (CN=eve): late (99 times in a second)",
+                "handshake failed: 192.0.2.7:9: none shown",
                 "handshake failed: 192.0.2.7:9: none shown",
             ],
             [line[14:] for line in told(self.trail)[1:]],
@@ -273,6 +277,51 @@ class TellerTests(SynchronousTestCase):
             ],
             [line[14:] for line in told(self.trail)[2:]],
         )
+
+    def endOf(self, **more: object) -> str:
+        """
+        What is told of the end of alice's session without requests.
+        """
+        self.trail.add(
+            "session.closed",
+            session=ALICE,
+            reason="client-closed",
+            requests=0,
+            bytes_in=1,
+            bytes_out=8,
+            duration_s=0.5,
+            **more,
+        )
+        return told(self.trail)[-1].partition("(")[2]
+
+    def test_gatewayEnd(self) -> None:
+        """
+        At the end of a gateway's session no requests are counted, even if its
+        service's start was not read; and it is said how a program has ended.
+        """
+        account = "500 ms, 1 octet in, 8 octets out"
+        self.trail.start(backend="exec:cat")
+        self.trail.open()
+        self.assertEqual(f"{account})", self.endOf())
+        self.trail = MadeTrail()
+        self.trail.open()
+        self.trail.add("gateway.data", session=ALICE, direction="in", data="x")
+        self.assertEqual(f"{account})", self.endOf())
+        self.trail = MadeTrail()
+        self.assertEqual(f"{account}, exit status 1)", self.endOf(exit_status=1))
+        self.assertEqual(f"{account}, signal 9, SIGKILL)", self.endOf(signal=9))
+
+    def test_noRequests(self) -> None:
+        """
+        Where there might have been requests, it is said that there were none: with
+        the commands, and on a control connection to a gateway.
+        """
+        self.trail.start()
+        self.trail.open()
+        self.assertEqual("0 requests", self.endOf().partition(",")[0])
+        self.trail.start(backend="exec:cat")
+        self.trail.open(control=True)
+        self.assertEqual("0 requests", self.endOf().partition(",")[0])
 
     def test_unknownEvent(self) -> None:
         """

@@ -34,6 +34,7 @@ from tcpsvc.events import (
 )
 from tcpsvc.flow import PAYLOADS, payload
 from tcpsvc.interfaces import AuditUnavailable
+from tcpsvc.outcomes import accountOf
 from tcpsvc.service import ExclusiveService, Settings
 from tcpsvc.tls import ALPN_CONTROL
 from tests.certificates import otherAuthority
@@ -307,6 +308,7 @@ class ReferenceTests(SynchronousTestCase):
             self.assertEqual(
                 formatEvent(
                     {**example, "more": more, "kind": "session"}
+                    | {"account": accountOf({"requests": 0, **example}, False)}
                     | {"log_format": event.format}
                 ),
                 section.line,
@@ -737,6 +739,7 @@ class JournalTests(SynchronousTestCase):
                 "bytes_out": 3,
                 "duration_s": 4.0,
             },
+            account="1 request",
         )
         session.request(1, {"request": "NOOP"})
         session.reply(1, {"reply": "200 OK"}, 200, EPOCH)
@@ -745,6 +748,9 @@ class JournalTests(SynchronousTestCase):
             self.assertEqual(next(iter(fields.items())), ("session", "s-1"))
         (line,) = self.log.events
         self.assertEqual(line["session"], "s-1")
+        self.assertEqual(
+            formatEvent(line), "session s-1 has ended: quit (1 request, 4.000 s)"
+        )
         self.assertIs(session.log, self.journal.log)
 
     def test_durations(self) -> None:

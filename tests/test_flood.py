@@ -84,6 +84,15 @@ class FloodTests(SynchronousTestCase):
             self.log.texts()[1],
         )
 
+    def test_oneMore(self) -> None:
+        """
+        If only one follows, the log does not count.
+        """
+        self.happen(1)
+        self.happen(2)
+        self.clock.advance(1)
+        self.assertEqual("refused a:2 in the handshake: r (m2)", self.log.texts()[1])
+
     def test_slow(self) -> None:
         """
         Events that come more slowly than one a second are recorded one by one.

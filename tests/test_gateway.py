@@ -219,6 +219,25 @@ class CarryTests(GatewayTestCase):
         self.settle(alice)
         self.assertEqual(15, self.house.closed()[0]["signal"])
 
+    def test_log(self) -> None:
+        """
+        The log says at a session's end how much went through, and how a program has
+        ended; requests there were none.
+        """
+        alice = self.house.visit()
+        device: Any = self.house.device
+        alice.send(b"abc")
+        device.say(b"x")
+        device.outcome = {"exit_status": 3}
+        device.lose()
+        self.settle(alice)
+        [line] = [one for one in self.house.log.texts() if "has ended" in one]
+        self.assertRegex(
+            line,
+            r" has ended: backend-closed "
+            r"\(3 octets in, 1 octet out, exit status 3, [0-9.]+ s\)\Z",
+        )
+
     def test_lastRequest(self) -> None:
         """
         What the client says counts against its idle time; what the device says

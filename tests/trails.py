@@ -90,11 +90,11 @@ class MadeTrail:
             duration_s=0.5,
         )
 
-    def start(self) -> None:
+    def start(self, backend: str = "commands") -> None:
         """
         Add the start of a service.
         """
-        self.add("service.started", **_SERVICE)
+        self.add("service.started", **{**_SERVICE, "backend": backend})
 
     def stop(self) -> None:
         """

@@ -15,8 +15,9 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
+from tcpsvc.outcomes import counted, outcomeOf
 from tcpsvc.times import toMicroseconds
 
 MAX_SESSIONS = 4096
@@ -46,11 +47,13 @@ class Known:
     @ivar name: Who it is of; empty if its beginning was not read.
     @ivar address: Where that is.
     @ivar opened: When it was opened, as in the record.
+    @ivar gateway: Whether it is one with a gateway, as far as was seen.
     """
 
     name: str = ""
     address: str = ""
     opened: str = ""
+    gateway: bool = False
 
 
 @define
@@ -60,17 +63,28 @@ class Sessions:
     """
 
     _open: dict[str, Known] = field(factory=dict)
+    _gateway: bool = False
 
     def follow(self, fields: dict[str, object]) -> None:
         """
         Go on to a record, before it is shown.
         """
-        if fields.get("event") == "session.opened":
-            self._open[_text(fields, "session")] = Known(
-                _nameIn(fields), _text(fields, "address"), _text(fields, "time")
+        event = fields.get("event")
+        session = _text(fields, "session")
+        if event == "service.started":
+            self._gateway = fields.get("backend") != "commands"
+        elif event == "session.opened":
+            self._open[session] = Known(
+                _nameIn(fields),
+                _text(fields, "address"),
+                _text(fields, "time"),
+                self._gateway and not fields.get("control"),
             )
             if len(self._open) > MAX_SESSIONS:
                 del self._open[next(iter(self._open))]
+        elif event == "gateway.data" and session in self._open:
+            # The service's start may stand in an earlier file.
+            self._open[session] = evolve(self._open[session], gateway=True)
 
     def leave(self, fields: dict[str, object]) -> None:
         """
@@ -248,18 +262,24 @@ class Teller:
         A session has ended.
         """
         session = _text(fields, "session")
-        name = self._sessions.find(session).name
-        whose = f"{escaped(name)}, " if name else ""
+        known = self._sessions.find(session)
+        whose = f"{escaped(known.name)}, " if known.name else ""
         if session == self._current:
             self._current = ""
         requests = fields.get("requests")
-        parts = [f"{_shown(requests)} request{'' if requests == 1 else 's'}"]
+        outcome = outcomeOf(fields)
+        parts = []
+        if requests != 0 or not (known.gateway or outcome):
+            parts.append(escaped(counted(requests, "request")))
         seconds = fields.get("duration_s")
         if isinstance(seconds, (int, float)):
             parts.append(duration(seconds))
         for what, direction in (("bytes_in", "in"), ("bytes_out", "out")):
             if what in fields:
-                parts.append(f"{_shown(fields[what])} octets {direction}")
+                octets = escaped(counted(fields[what], "octet"))
+                parts.append(f"{octets} {direction}")
+        if outcome:
+            parts.append(escaped(outcome))
         text = (
             f"{whose}session {escaped(session[:8])} ended: "
             f"{_shown(fields.get('reason'))} ({', '.join(parts)})"
@@ -474,7 +494,7 @@ def _counted(fields: dict[str, object]) -> str:
     How often something happened, if a record stands for many.
     """
     count = fields.get("count")
-    return f" ({_shown(count)} times in a second)" if count is not None else ""
+    return f" ({_shown(count)} times in a second)" if count not in (None, 1) else ""
 
 
 def _nameIn(fields: dict[str, object]) -> str:
