@@ -218,6 +218,31 @@ class ParseTests(SynchronousTestCase):
             ("mtls:h:1:keys=/nosuchdir", "/nosuchdir/ca.pem: there is no such file"),
         ):
             self.assertError(clientFromString, description, word)
+
+    def test_advice(self) -> None:
+        """
+        What is to be done is said in the words of an endpoint string, not in those
+        of a command line.
+        """
+        directory = f"keys={self.keys.path}"
+        pair = authority().client("bob")
+        writePair(self.keys.client("bob"), self.keys.clientKey("bob"), pair)
+        several = f"mtls:h:1:{directory}"
+        self.assertError(clientFromString, several, "alice, bob; choose with identity=")
+        for name in ("alice", "bob"):
+            self.keys.clientKey(name).unlink()
+        for description in (several, "mtls:h:1:keys=/nosuchdir"):
+            self.assertError(clientFromString, description, "keys=DIR ")
+            error = self.assertRaises(
+                ValueError, clientFromString, reactor, description
+            )
+            self.assertNotIn("--", str(error))
+
+    def test_badClientKeys(self) -> None:
+        """
+        So is a client's key that does not go with its certificate.
+        """
+        directory = f"keys={self.keys.path}"
         writePair(
             self.keys.client("alice"),
             self.keys.clientKey("alice"),

@@ -37,17 +37,34 @@ class ClientMaterial:
     authorities: list[x509.Certificate]
 
 
-def loadClientMaterial(directory: KeyDirectory, identity: str | None) -> ClientMaterial:
+@frozen
+class Spelling:
+    """
+    How a person says where the keys are and whose to take.
+    """
+
+    keys: str
+    identity: str
+
+
+COMMAND_LINE = Spelling("--keys", "--identity NAME")
+ENDPOINT_STRING = Spelling("keys=DIR", "identity=NAME")
+
+
+def loadClientMaterial(
+    directory: KeyDirectory, identity: str | None, spelling: Spelling = COMMAND_LINE
+) -> ClientMaterial:
     """
     Read what a client needs.
 
     @param identity: The client's name; if L{None}, the only one there is.
+    @param spelling: What an error tells people to write.
     @raise ConfigurationError: If something is missing or useless, or if there
         are several identities and none was named.
     """
     try:
         authorities = readCertificates(directory.ca)
-        name = _chosen(directory, identity)
+        name = _chosen(directory, identity, spelling)
         return ClientMaterial(
             identity=name,
             chain=readCertificates(directory.client(name)),
@@ -57,13 +74,13 @@ def loadClientMaterial(directory: KeyDirectory, identity: str | None) -> ClientM
     except NoSuchKeyFile as error:
         raise ConfigurationError(
             f"{error.path}: {error.problem}; ask for it where the service's keys are "
-            "made, or say with --keys where it is"
+            f"made, or say with {spelling.keys} where it is"
         ) from None
     except KeyFileError as error:
         raise ConfigurationError(str(error)) from None
 
 
-def _chosen(directory: KeyDirectory, identity: str | None) -> str:
+def _chosen(directory: KeyDirectory, identity: str | None, spelling: Spelling) -> str:
     """
     The name of the client. Certificates without their keys, as an authority
     has them, do not count.
@@ -83,11 +100,11 @@ def _chosen(directory: KeyDirectory, identity: str | None) -> str:
     if not names:
         raise ConfigurationError(
             f"{directory.clients}: there is no identity; "
-            "`tcpsvc keys client NAME` makes one, --keys says where it is"
+            f"`tcpsvc keys client NAME` makes one, {spelling.keys} says where it is"
         )
     if len(names) > 1:
         raise ConfigurationError(
             f"{directory.clients}: there are several identities: {', '.join(names)}; "
-            "choose with --identity NAME"
+            f"choose with {spelling.identity}"
         )
     return names[0]

@@ -34,7 +34,7 @@ from zope.interface import implementer
 
 from tcpsvc.client.address import Address, parseAddress
 from tcpsvc.client.errors import ClientError
-from tcpsvc.client.material import ClientMaterial, loadClientMaterial
+from tcpsvc.client.material import ENDPOINT_STRING, ClientMaterial, loadClientMaterial
 from tcpsvc.client.tls import ClientTLS
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError
 from tcpsvc.tls import VERSIONS, ServerTLS, loadServerMaterial
@@ -106,7 +106,8 @@ def parseMutualClient(
     """
     try:
         address = parseAddress(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        material = loadClientMaterial(KeyDirectory(Path(keys)), identity)
+        directory = KeyDirectory(Path(keys))
+        material = loadClientMaterial(directory, identity, ENDPOINT_STRING)
         ClientTLS(material, address, b"")
     except ClientError as error:
         raise ValueError(f"mtls: {error}") from None
