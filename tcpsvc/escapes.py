@@ -28,6 +28,8 @@ _ONE = {
     '"': b'"',
 }
 
+_DIGITS = {"x": "two", "u": "four", "U": "eight"}
+
 
 def octetsOf(text: str) -> bytes:
     r"""
@@ -35,7 +37,8 @@ def octetsOf(text: str) -> bytes:
     bytes; every other character is its UTF-8, as is C{\uNNNN}. An argument of the
     command line that is not UTF-8 stays as it is.
 
-    @raise ValueError: If there is an escape that Python does not have.
+    @raise ValueError: If there is an escape that Python does not have. One line says
+        which, and why not.
     """
     octets = bytearray()
     end = 0
@@ -50,7 +53,6 @@ def _octets(match: re.Match[str]) -> bytes:
     """
     What an escape stands for.
     """
-    written = match.group()
     if match["one"]:
         return _ONE[match["one"]]
     if match["octal"] or match["hex"]:
@@ -62,4 +64,29 @@ def _octets(match: re.Match[str]) -> bytes:
             return chr(int(match["u"] or match["U"], 16)).encode()
         except ValueError:
             pass  # A surrogate, or past Unicode's end.
-    raise ValueError(f"{written!a} is no escape; a backslash itself is written \\\\")
+    raise ValueError(f"'{_shown(match.group())}' {_whyNot(match)}")
+
+
+def _whyNot(match: re.Match[str]) -> str:
+    """
+    Why what follows a backslash is no escape.
+    """
+    if match["octal"]:
+        return r"is more than an octet, whose last is \377"
+    if match["u"] or match["U"]:
+        if int(match["u"] or match["U"], 16) > 0x10FFFF:
+            return r"is no character: the last is \U0010ffff"
+        return r"is half a character (a surrogate); an octet is written \xNN"
+    if match["bad"] in _DIGITS:
+        return f"has to be followed by {_DIGITS[match['bad']]} hexadecimal digits"
+    return r"is no escape; a backslash itself is written \\"
+
+
+def _shown(text: str) -> str:
+    """
+    A text in printable ASCII, with its backslashes as they are.
+    """
+    return "".join(
+        each if each.isascii() and each.isprintable() else ascii(each)[1:-1]
+        for each in text
+    )
