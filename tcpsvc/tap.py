@@ -291,9 +291,11 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         The file of the trail, which need not exist; its directory must.
         """
         path = Path(self["audit"])
-        if path.is_dir() or not path.parent.is_dir():
+        if path.is_dir():
+            raise usage.UsageError(f"--audit {path}: this is a directory, and no file")
+        if not path.parent.is_dir():
             raise usage.UsageError(
-                f"--audit {path}: a file in an existing directory is wanted"
+                f"--audit {path}: {path.parent}: there is no such directory"
             )
         return path
 

@@ -204,8 +204,15 @@ class ValueTests(TapTestCase):
         """
         The trail is a file in a directory that exists.
         """
-        for value in ("keys", "nowhere/audit.jsonl", ""):
-            self.assertUsage(f"--audit={value}", words=("--audit",))
+        for value in ("keys", "."):
+            self.assertUsage(
+                f"--audit={value}", words=(f"--audit {value}: this is a directory",)
+            )
+        self.assertUsage("--audit=", words=("--audit .: this is a directory",))
+        self.assertUsage(
+            "--audit=no/audit.jsonl",
+            words=("--audit no/audit.jsonl: no: there is no such directory",),
+        )
 
     def test_lineBreaks(self) -> None:
         """
