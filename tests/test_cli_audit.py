@@ -506,9 +506,29 @@ class ReplayTests(AuditTestCase):
         self.trail.open(other, "carol")
         write(self.file, self.lines)
         for prefix in ("", "a"):
-            said = self.fails(64, "replay", "--session", prefix, self.file)
-            self.assertIn(f"{ALICE}: alice, 2027-01-15T08:00:00Z; {other}: carol", said)
-            self.assertNotIn(BOB, said)
+            found, output, errors = self.run_("replay", "--session", prefix, self.file)
+            self.assertEqual((64, ""), (found, output))
+            first, *listed = errors.splitlines()
+            self.assertEqual("tcpsvc audit: which --session?", first)
+            self.assertEqual(
+                [
+                    f"  {ALICE}: alice, 2027-01-15T08:00:00Z",
+                    f"  {other}: carol, 2027-01-15T08:00:01Z",
+                ],
+                listed,
+            )
+
+    def test_tooMany(self) -> None:
+        """
+        Not more than a few are listed.
+        """
+        for number in range(audit.MAX_CANDIDATES + 5):
+            self.trail.open(f"{number:08}", "carol")
+        write(self.file, self.lines)
+        _, _, errors = self.run_("replay", self.file)
+        lines = errors.splitlines()
+        self.assertEqual(1 + audit.MAX_CANDIDATES + 1, len(lines))
+        self.assertEqual("  ...", lines[-1])
 
     def test_none(self) -> None:
         """

@@ -79,6 +79,14 @@ class _CannotRead(_Bad):
     exit_code = os.EX_NOINPUT
 
 
+class _WhichSession(_Bad):
+    """
+    Several sessions could be meant: they are listed, one a line.
+    """
+
+    exit_code = os.EX_USAGE
+
+
 class _BadKey(_Bad):
     """
     There is no usable key in a file.
@@ -616,9 +624,10 @@ def _choose(trail: reading.TrailFiles, wanted: str) -> tuple[str, dict[str, obje
     if not found:
         raise _Bad(f"there is no session {wanted}".rstrip() + " in these files")
     if len(found) > 1:
-        listed = "; ".join(_title(*each) for each in [*found.items()][:MAX_CANDIDATES])
-        more = "; ..." if len(found) > MAX_CANDIDATES else ""
-        raise click.UsageError(f"Which --session? {listed}{more}")
+        lines = [_title(*each) for each in [*found.items()][:MAX_CANDIDATES]]
+        if len(found) > MAX_CANDIDATES:
+            lines.append("...")
+        raise _WhichSession("\n  ".join(["which --session?", *lines]))
     return next(iter(found.items()))
 
 
