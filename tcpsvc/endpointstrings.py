@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -283,16 +284,28 @@ def _pathMeant(description: str) -> str | None:
     """
     The same where it begins with a path.
     """
-    path, words = Path(description), shlex.quote(description)
-    if path.exists():
+    path, words = description, shlex.quote(description)
+    mode = _modeOf(path)
+    if mode:
         description = _escaped(description)
     else:
-        path, words = Path(_parts(description)[0].split()[0]), description
-    if path.is_socket() or path.suffix in (".sock", ".socket"):
+        path, words = _parts(description)[0].split()[0], description
+        mode = _modeOf(path)
+    if stat.S_ISSOCK(mode) or path.endswith((".sock", ".socket")):
         return f"unix:{description}"
-    if path.is_char_device() or (path.parts[:2] == ("/", "dev") and not path.exists()):
+    if stat.S_ISCHR(mode) or (not mode and path.startswith("/dev/")):
         return f"serial:{description}"
-    return None if path.is_dir() else _execOf(words)
+    return None if stat.S_ISDIR(mode) else _execOf(words)
+
+
+def _modeOf(path: str) -> int:
+    """
+    What lies at a path: its mode; 0 if there is nothing, or nothing for us to see.
+    """
+    try:
+        return Path(path).stat().st_mode
+    except OSError:
+        return 0
 
 
 def _execOf(words: str) -> str:

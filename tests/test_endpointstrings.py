@@ -170,6 +170,7 @@ class ClientTests(CheckTestCase):
             ("./prog --level=5", r"exec:./prog --level\=5"),
             ("./two words", "exec:'./two words'"),
             (sys.executable, f"exec:{sys.executable}"),
+            (f"./{'x' * 300}", f"exec:./{'x' * 300}"),
             ("cat -u", "exec:cat -u"),
         ):
             self.assertBad(checkClient, description, f"did you mean {guess}?")
