@@ -253,11 +253,16 @@ class RunningService:
         self, event: str, patience: float = PATIENCE, **fields: object
     ) -> Record:
         """
-        Wait for a record that has this event and these fields.
+        Wait for a record that has this event and these fields. If it does not
+        come, the service's log says what did.
         """
-        return waitUntil(
-            lambda: self.records(event, **fields), f"{event} {fields}", patience
-        )[-1]
+        try:
+            found = waitUntil(
+                lambda: self.records(event, **fields), f"{event} {fields}", patience
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log}") from None
+        return found[-1]
 
     def waitUntilFree(self, patience: float = PATIENCE) -> None:
         """

@@ -75,6 +75,7 @@ class DebuggerTests(GatewayTests):
         )
         said = done.stdout.decode()
         where = f"{said}\n{done.stderr.decode()}"
+        self.assertEqual(done.returncode, 0, where)
         self.assertRegex(said, r"Breakpoint 1, twice \(number=21\) at ", where)
         self.assertRegex(said, r"#0 +twice \(number=21\) at .*twice\.c:5\n", where)
         self.assertRegex(said, r"#1 +0x\S+ in main \(\) at .*twice\.c:10\n", where)
@@ -94,10 +95,11 @@ class DebuggerTests(GatewayTests):
 
     def test_openssl(self) -> None:
         """
-        C{target remote | openssl s_client -quiet ...}.
+        C{target remote | openssl s_client -quiet -no_ign_eof ...}: openssl ends
+        when gdb has done with it.
         """
         requireProgram("openssl")
-        command = shlex.join(self.running.openssl("alice"))
+        command = shlex.join(self.running.openssl("alice", "-no_ign_eof"))
         self.assertDebugs(self.running, f"| {command}")
 
     def test_forwarder(self) -> None:
