@@ -442,6 +442,31 @@ class LinesOfTests(SynchronousTestCase):
         )
 
 
+class GatewayTests(LiveTestCase):
+    """
+    C{tcpsvc send} and C{console}, and a service that is a gateway.
+    """
+
+    options = ("--gateway", "exec:/bin/cat")
+
+    async def test_gateway(self) -> None:
+        """
+        Both are refused with one line and exit status 76, and the device gets not
+        one octet.
+        """
+        for words in (("send", self.host, "NOOP"), ("console", self.host)):
+            ended = await self.run_(*words)
+            self.assertEqual(("", 76), (ended.output, ended.status))
+            self.assertEqual(
+                f"tcpsvc: the service at {self.host} is a gateway to its device: use "
+                f"`tcpsvc connect {self.host}` or `tcpsvc forward LOCAL {self.host}`\n",
+                ended.errors,
+            )
+        trail = (self.path / "audit.jsonl").read_text()
+        self.assertEqual(2, trail.count('"event":"session.opened"'))
+        self.assertNotIn('"event":"gateway.data"', trail)
+
+
 class LiveTests(LiveTestCase):
     """
     C{tcpsvc send} and a real service.

@@ -26,6 +26,7 @@ from tcpsvc.client import (
     CannotReach,
     ClientError,
     ConfigurationError,
+    IsGateway,
     ProtocolViolation,
     Session,
     SessionEnded,
@@ -225,6 +226,59 @@ class ConnectTests(BenchTestCase):
         for greeting in (b"200 hello\r\n", b"SSH-2.0-OpenSSH\r\n", b"\0\1\2\n"):
             self.server.greeting = greeting
             self.refused(ProtocolViolation, 76)
+
+    def test_gateway(self) -> None:
+        """
+        A gateway has no replies: it is left in good order before any octet is
+        sent to its device, whatever that says, and the message says what to use.
+        """
+        self.server.greeting = b"220 bench tcpsvc 1 gateway; you are alice\r\nlogin: "
+        connected = self.bench.connect("127.0.0.1:5000")
+        self.bench.accept()
+        self.bench.flush()
+        self.assertEqual(
+            "the service at 127.0.0.1:5000 is a gateway to its device: use `tcpsvc "
+            "connect 127.0.0.1:5000` or `tcpsvc forward LOCAL 127.0.0.1:5000`",
+            self.message(connected, IsGateway, 76),
+        )
+        self.assertEqual(([], b""), (self.server.lines, self.server._rest))
+        self.assertTrue(
+            self.server.lost and self.server.lost.check(error.ConnectionDone)
+        )
+
+    def test_gatewayDoesNotAnswer(self) -> None:
+        """
+        A gateway that does not answer the close is cut off.
+        """
+        self.server.greeting = b""
+        connected = self.bench.connect()
+        self.bench.accept()
+        # What the client sends from here on is lost.
+        self.patch(self.bench.clientTransport, "getOutBuffer", lambda: None)
+        self.server.say(b"220 bench tcpsvc 1 gateway; you are alice\r\n")
+        self.bench.flush()
+        self.assertNoResult(connected)
+        aborted: list[bool] = []
+        self.patch(
+            self.bench.clientTransport, "abortConnection", lambda: aborted.append(True)
+        )
+        self.bench.reactor.advance(CLOSE_PATIENCE + 0.1)
+        self.assertEqual([True], aborted)
+        self.bench.pump.client.connectionLost(Failure(error.ConnectionAborted()))
+        self.message(connected, IsGateway, 76)
+
+    def test_named(self) -> None:
+        """
+        Only the word in its place says that it is a gateway.
+        """
+        for greeting in (
+            "220 gateway tcpsvc 1; you are alice",
+            "220 bench tcpsvc 1; you are a tcpsvc 1 gateway; b",
+        ):
+            self.server.greeting = f"{greeting}\r\n".encode()
+            connected = self.bench.connect()
+            self.bench.accept()
+            self.successResultOf(connected).abort()
 
     def test_noGreeting(self) -> None:
         """

@@ -10,6 +10,7 @@ before the greeting has.
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 from twisted.internet import error as errors
@@ -48,8 +49,17 @@ from tcpsvc.identity import (
     fingerprintOf,
     identityFrom,
 )
-from tcpsvc.sockets import Transport, tune
+from tcpsvc.sockets import Closing, Transport, tune
 from tcpsvc.wire import ProtocolError, Reply, ReplyParser
+
+_GATEWAY = re.compile(r"\S+ tcpsvc \S+ gateway;")
+
+
+def isOfGateway(greeting: Reply) -> bool:
+    """
+    Whether a greeting says that octets pass behind it, and no requests and replies.
+    """
+    return _GATEWAY.match(greeting.text) is not None
 
 
 @implementer(IHandshakeListener)
@@ -172,6 +182,17 @@ class Arrival(Protocol):
         if self._lost is not None:
             successor.connectionLost(self._lost)
 
+    def leave(self, clock: IReactorTime) -> Deferred[None]:
+        """
+        Close the connection in good order, and send nothing. If the service does
+        not answer that within 2 s, the connection is cut.
+
+        @return: Fires when the connection is lost. It does not fail.
+        """
+        leaver = _Leaver(clock)
+        self.handOver(leaver)
+        return leaver.gone
+
     def _giveUp(self) -> None:
         """
         Nobody waits any more.
@@ -207,6 +228,33 @@ class Arrival(Protocol):
                     "said anything"
                 )
             self.arrived.errback(explained or reason)
+
+
+class _Leaver(Protocol):
+    """
+    Closes the connection that it gets.
+
+    @ivar gone: Fires when it is lost.
+    """
+
+    transport: TLSMemoryBIOProtocol
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.gone: Deferred[None] = Deferred()
+        self._closing = Closing(clock)
+
+    def connectionMade(self) -> None:
+        """
+        Close it.
+        """
+        self._closing.close(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        It is closed.
+        """
+        self._closing.closed(self.transport)
+        self.gone.callback(None)
 
 
 async def arrive(

@@ -11,8 +11,9 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IReactorTime
 
 from tcpsvc.client.address import parseAddress
-from tcpsvc.client.arrival import Arrival, arrive
+from tcpsvc.client.arrival import Arrival, arrive, isOfGateway
 from tcpsvc.client.conversation import Conversation
+from tcpsvc.client.errors import IsGateway
 from tcpsvc.client.material import loadClientMaterial
 from tcpsvc.client.tls import ClientTLS
 from tcpsvc.client.waiting import untilAdmitted
@@ -127,7 +128,8 @@ async def connect(
     wait: float | None = None,
 ) -> Session:
     """
-    Open a session with a service.
+    Open a session with a service of commands. That of a gateway is for
+    L{openStream <tcpsvc.client.openStream>}.
 
     @param reactor: Connects, and is the clock.
     @param host: C{HOST} or C{HOST:PORT}; an IPv6 address stands in brackets.
@@ -147,7 +149,8 @@ async def connect(
         nobody now (L{Unavailable}).
     @raise Busy: If somebody else has the service.
     @raise CertificateRefused: If one side refused the other's certificate.
-    @raise ProtocolViolation: If what is there is no tcpsvc service.
+    @raise ProtocolViolation: If what is there is no tcpsvc service, or if it is
+        a gateway (L{IsGateway}), to whose device nothing was sent then.
     """
     arrival = await reach(
         reactor,
@@ -158,4 +161,7 @@ async def connect(
         timeout=timeout,
         wait=wait,
     )
+    if isOfGateway(arrival.greeting):
+        await arrival.leave(reactor)
+        raise IsGateway(host)
     return Session(arrival, reactor)

@@ -87,6 +87,22 @@ class ProtocolViolation(ClientError):
     exitStatus = os.EX_PROTOCOL
 
 
+class IsGateway(ProtocolViolation):
+    """
+    The service is no service of commands: it joins its clients to a device, which
+    would get each request. None was sent.
+    """
+
+    def __init__(self, host: str) -> None:
+        """
+        @param host: The service, as the user has written it.
+        """
+        super().__init__(
+            f"the service at {host} is a gateway to its device: use `tcpsvc connect "
+            f"{host}` or `tcpsvc forward LOCAL {host}`"
+        )
+
+
 class CertificateRefused(ClientError):
     """
     One side refused the other's certificate. The message says which, why, and

@@ -155,7 +155,8 @@ async def openStream(
         never if this fails.
 
     The other parameters and the errors are those of L{connect
-    <tcpsvc.client.connect>}.
+    <tcpsvc.client.connect>}, save that a gateway is welcome here, as is a service of
+    commands.
     """
     arrival = await reach(
         reactor, host, keys=keys, identity=identity, timeout=timeout, wait=wait
