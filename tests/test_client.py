@@ -732,7 +732,7 @@ class WaitingTests(SynchronousTestCase):
             raise self.problem
         return "admitted"
 
-    def wait(self, seconds: float, chance: float = 1.0) -> Deferred[str]:
+    def wait(self, seconds: float, chance: float = 0.0) -> Deferred[str]:
         """
         Begin to try.
         """
@@ -747,28 +747,30 @@ class WaitingTests(SynchronousTestCase):
 
     def test_backoff(self) -> None:
         """
-        The tries come ever more slowly, up to one in two seconds.
+        The first tries come soon, and then ever more slowly, up to one in ten
+        seconds.
         """
         waiting = self.wait(float("inf"))
-        self.clock.pump([0.05] * 400)
+        self.clock.pump([0.01] * 3500)
         pauses = [b - a for a, b in zip(self.tries, self.tries[1:], strict=False)]
-        self.assertAlmostEqual(0.2, pauses[0])
         self.assertEqual(
-            sorted(round(pause, 1) for pause in pauses),
+            [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0],
             [round(pause, 1) for pause in pauses],
         )
-        self.assertAlmostEqual(LAST_DELAY, pauses[-1])
         self.problem = None
         self.clock.advance(LAST_DELAY)
         self.assertEqual("admitted", self.successResultOf(waiting))
 
     def test_jitter(self) -> None:
         """
-        Those who wait together do not come back together.
+        Those who wait together do not come back together: each pause may be up to
+        a quarter shorter.
         """
-        self.wait(1, chance=0.0).addErrback(lambda _: None)
-        self.clock.advance(0.1)
-        self.assertEqual([0.0, 0.1], self.tries)
+        self.wait(1, chance=1.0).addErrback(lambda _: None)
+        self.clock.advance(0.14)
+        self.assertEqual(1, len(self.tries))
+        self.clock.advance(0.02)
+        self.assertEqual(2, len(self.tries))
         self.clock.advance(10)
 
     def test_deadline(self) -> None:

@@ -20,12 +20,13 @@ FIRST_DELAY = 0.2
 Seconds before the second try.
 """
 
-LAST_DELAY = 2.0
+LAST_DELAY = 10.0
 """
-The most seconds between two tries.
+The most seconds between two tries: each is a line and a record on the service.
 """
 
-_GROWTH = 1.5
+_GROWTH = 2.0
+_CHANCE = 0.25
 
 _T = TypeVar("_T")
 
@@ -37,7 +38,8 @@ async def untilAdmitted(
     chance: Callable[[], float] = random,
 ) -> _T:
     """
-    Try until the service is not busy.
+    Try until the service is not busy: soon again at first, then ever more slowly,
+    and a last time when the time is over.
 
     @param attempt: One try.
     @param wait: For how many seconds to begin another; may be infinite.
@@ -54,5 +56,5 @@ async def untilAdmitted(
             left = deadline - clock.seconds()
             if left <= 0:
                 raise
-        await deferLater(clock, min(left, delay * (0.5 + chance() / 2)))
+        await deferLater(clock, min(left, delay * (1 - _CHANCE * chance())))
         delay = min(LAST_DELAY, delay * _GROWTH)
