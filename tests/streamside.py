@@ -28,6 +28,9 @@ core: Any = reactor
 BUSY = b"421 BUSY held by bob since 2026-11-23T00:56:03Z, idle 7 s\r\n"
 
 
+OF_GATEWAY = b"220 bench tcpsvc 1 gateway; you are alice\r\n"
+
+
 class StreamServer(ScriptedServer):
     """
     A scripted server that keeps what it gets as it is.

@@ -30,7 +30,7 @@ from tcpsvc.cli.running import Interruption
 from tcpsvc.cli.stdio import MAX_UNWRITTEN_OCTETS, StandardStreams
 from tcpsvc.client import Busy, CannotReach
 from tests.clientside import COMMAND, LiveTestCase, commandEnvironment
-from tests.streamside import BUSY, StreamTestCase, core, until
+from tests.streamside import BUSY, OF_GATEWAY, StreamTestCase, core, until
 
 EVERY = bytes(range(256))
 
@@ -345,6 +345,7 @@ class JoinTests(StreamTestCase):
         self.theirInput, self.typed = os.pipe()
         self.shown, self.theirOutput = os.pipe()
         self.interruption = Interruption()
+        self.told: list[str] = []
         self._closed: set[int] = set()
         for each in (self.theirInput, self.typed, self.shown, self.theirOutput):
             self.addCleanup(self.close, each)
@@ -369,13 +370,46 @@ class JoinTests(StreamTestCase):
                 self.interruption,
                 self.theirInput,
                 self.theirOutput,
+                self.told.append,
             )
         )
+
+    async def test_gatewayCloses(self) -> None:
+        """
+        A gateway cannot say among the octets of its device that it ends the
+        session: that is said in a line.
+        """
+        self.service.greetings.append(OF_GATEWAY)
+        joining = self.join()
+        server = await self.service.connections.get()
+        server.say(EVERY)
+        server.close()
+        self.assertEqual(0, await joining)
+        self.assertEqual(EVERY, os.read(self.shown, 1000))
+        self.assertEqual(1, len(self.told))
+        self.assertRegex(
+            self.told[0], r"\Athe service closed the session after [0-9]+ s: [^\n]+\Z"
+        )
+
+    async def test_endsWithGateway(self) -> None:
+        """
+        Nothing is said if the program that uses it comes to its end with the
+        session, just after the gateway has closed.
+        """
+        self.service.greetings.append(OF_GATEWAY)
+        joining = self.join()
+        server = await self.service.connections.get()
+        server.close()
+        await server.gone
+        self.close(self.typed)
+        self.assertEqual(0, await joining)
+        self.assertEqual([], self.told)
 
     async def test_bothWays(self) -> None:
         """
         Octets pass as they are, without the greeting. When the service closes,
-        all that it said is written, and the exit status is 0.
+        all that it said is written, and the exit status is 0. A service of
+        commands has said itself that it does.
         """
         joining = self.join()
         server = await self.service.connections.get()
@@ -385,6 +419,7 @@ class JoinTests(StreamTestCase):
         server.close()
         self.assertEqual(0, await joining)
         self.assertEqual(EVERY[::-1], os.read(self.shown, 1000))
+        self.assertEqual([], self.told)
 
     async def test_linger(self) -> None:
         """
@@ -553,6 +588,20 @@ class ProcessTests(StreamTestCase):
         _, errors, status = await self.ended(process)
         self.assertEqual(69, status)
         self.assertEqual(b"tcpsvc: the connection to the service was lost\n", errors)
+
+    async def test_serviceCloses(self) -> None:
+        """
+        A gateway that closes is one line on standard error and exit status 0.
+        """
+        self.service.greetings.append(OF_GATEWAY)
+        process = self.started()
+        server = await self.service.connections.get()
+        server.close()
+        await server.gone
+        status = await deferToThread(process.wait)
+        _, errors = process.communicate()
+        self.assertEqual(0, status)
+        self.assertRegex(errors, rb"\Atcpsvc: the service closed the session .*\n\Z")
 
     async def test_brokenPipe(self) -> None:
         """

@@ -232,6 +232,23 @@ class RelayTests(SynchronousTestCase):
         self.loseLocal()
         self.successResultOf(self.relay.finished)
 
+    def test_endedByService(self) -> None:
+        """
+        It is known whether the service has ended it in good order, while nobody
+        here had begun to.
+        """
+        for begin, problem, expected in (
+            (lambda relay: None, None, True),
+            (lambda relay: None, CannotReach("lost"), False),
+            (lambda relay: relay.leave(), None, False),
+            (lambda relay: relay.local.readConnectionLost(), None, False),
+            (lambda relay: self.loseLocal(), None, False),
+        ):
+            self.setUp()
+            begin(self.relay)
+            self.lose(problem)
+            self.assertIs(expected, self.relay.endedByService)
+
     def test_lostWhileLeaving(self) -> None:
         """
         When we were closing, it does not matter how the service ends.

@@ -7,18 +7,27 @@ C{tcpsvc connect}: standard input and output joined to a service.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IProtocol
+from twisted.internet.task import deferLater
 
 from tcpsvc.cli import EXIT_INTERRUPTED, QuietEnd
 from tcpsvc.cli.options import Target, WaitingCommand, lingerOption, targetOptions
-from tcpsvc.cli.running import Interruption, run
-from tcpsvc.cli.stdio import StandardStreams
+from tcpsvc.cli.running import Interruption, run, say
+from tcpsvc.cli.stdio import StandardStreams, isHungUp
 from tcpsvc.client import ClientError, KeyDirectory, Relay, Stream, openStream
+from tcpsvc.client.arrival import isOfGateway
+
+GRACE = 0.25
+"""
+Seconds after the service has closed in which the program behind standard input and
+output may end too: gdb does, when the program that it debugs has come to its end.
+"""
 
 
 @click.command(cls=WaitingCommand)
@@ -44,12 +53,15 @@ async def join(
     interruption: Interruption,
     standardInput: int = 0,
     standardOutput: int = 1,
+    tell: Callable[[str], None] = say,
 ) -> int:
     """
     Join two descriptors to a service, until one side ends it.
 
     @param linger: As L{Relay} takes it.
     @param interruption: Closes in good order, and the second time at once.
+    @param tell: Called with a line that people should know of: that the service
+        ended it, if it is a gateway. A service of commands has said so itself.
     @return: The exit status.
     @raise OSError: If the descriptors cannot be used, or nobody reads any more.
     @raise ClientError: If the service cannot be reached, or was lost.
@@ -76,15 +88,16 @@ async def join(
     opening = Deferred.fromCoroutine(streamTo(target, relay.service, reactor))
     relay.finished.addCallback(lambda _: opening.cancel())
     try:
-        await opening
+        stream = await opening
     except CancelledError:
-        pass  # Nobody reads the output any more.
+        stream = None  # Nobody reads the output any more.
     except ClientError:
         streams.loseConnection()
         raise
     else:
         if interruption.answer == interruption.exit:
             interruption.answer = answer
+        began = reactor.seconds()
         relay.finished.addCallback(end)
         await ended
     if interrupted:
@@ -94,6 +107,14 @@ async def join(
         raise reason.value
     if relay.problem is not None:
         raise relay.problem
+    if stream is not None and relay.endedByService and isOfGateway(stream.greeting):
+        lasted = reactor.seconds() - began
+        await deferLater(reactor, GRACE)
+        if not (isHungUp(standardInput) or isHungUp(standardOutput)):
+            tell(
+                f"the service closed the session after {lasted:.0f} s: its device is "
+                "gone, a limit was reached, or it was stopped; its log says which"
+            )
     return 0
 
 

@@ -13,7 +13,6 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -45,7 +44,7 @@ from twisted.logger import (
 from tcpsvc.cli import EXIT_INTERRUPTED, QuietEnd
 from tcpsvc.cli.connect import interruptionOrNone, streamTo
 from tcpsvc.cli.options import Target, WaitingCommand, lingerOption, targetOptions
-from tcpsvc.cli.running import Interruption, run
+from tcpsvc.cli.running import Interruption, run, say
 from tcpsvc.client import (
     CannotReach,
     ClientError,
@@ -203,14 +202,6 @@ def checkTarget(target: Target) -> None:
     address = parseAddress(target.host)
     material = loadClientMaterial(KeyDirectory(Path(target.keys)), target.identity)
     ClientTLS(material, address, ALPN_SESSION)
-
-
-def say(text: str) -> None:
-    """
-    Say something on standard error, if anybody is there.
-    """
-    with suppress(OSError):
-        click.echo(f"tcpsvc: {text}", err=True)
 
 
 def listen(local: Local, factory: Factory, reactor: Any) -> IListeningPort:

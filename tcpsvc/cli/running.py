@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+import click
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -77,6 +79,14 @@ def run(main: Main, interruption: Interruption | None = None) -> int:
     if isinstance(result, Failure):
         result.raiseException()
     return result
+
+
+def say(text: str) -> None:
+    """
+    Say something on standard error, if anybody is there.
+    """
+    with suppress(OSError):
+        click.echo(f"tcpsvc: {text}", err=True)
 
 
 async def connectTo(

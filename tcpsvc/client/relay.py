@@ -117,6 +117,8 @@ class Relay:
     @ivar service: The protocol for L{openStream <tcpsvc.client.openStream>}.
     @ivar inputEnded: Whether the local side says nothing more.
     @ivar problem: How the service's connection was lost, if not in good order.
+    @ivar endedByService: Whether the service closed in good order, when nobody here
+        had begun to end it.
     @ivar localReason: What the local connection ended with.
     @ivar finished: Fires when both are gone, or the local one is before there
         was another. It does not fail.
@@ -135,6 +137,7 @@ class Relay:
         """
         self.inputEnded = False
         self.problem: Exception | None = None
+        self.endedByService = False
         self.localReason: Failure | None = None
         self.finished: Deferred[None] = Deferred()
         self.local = _LocalSide(self)
@@ -275,6 +278,7 @@ class Relay:
         if self.localReason is not None:
             self._finish()
         elif self._leaving or reason.check(ConnectionDone):
+            self.endedByService = not (self._leaving or self.inputEnded)
             self._out.finish(self._closeLocal)
         else:
             assert isinstance(reason.value, Exception)

@@ -82,6 +82,7 @@ class DebuggerTests(GatewayTests):
         self.assertIn("$1 = 21\n", said, where)
         # gdb writes the status in octal.
         self.assertRegex(said, r"\[Inferior 1 .* exited with code 052\]", where)
+        self.assertNotIn("the service closed the session", where)
         closed = service.waitForRecord("session.closed")
         self.assertEqual(closed["exit_status"], 0)
         self.assertIn("gdbserver says: Process ", service.log)
