@@ -248,9 +248,37 @@ class ForwarderTests(StreamTestCase):
         self.assertEqual(1, len(self.said))
         self.assertRegex(
             self.said[0],
-            r"\A127\.0\.0\.1:[0-9]+ turned away: held by bob since [^\n]*\Z",
+            r"\A127\.0\.0\.1:[0-9]+: turned away: held by bob since [^\n]*\Z",
         )
         self.assertEqual(b"", server.received)
+
+    async def test_busyUnix(self) -> None:
+        """
+        Programs on a UNIX socket have no names: the socket is named instead.
+        """
+        self.service.greetings.append(BUSY)
+        path = self.mktemp()
+        client = await self.client(self.forward(Local(path=path)))
+        await client.gone
+        self.assertEqual(1, len(self.said))
+        self.assertTrue(
+            self.said[0].startswith(f"unix:{path}: turned away: held by bob "),
+            self.said,
+        )
+
+    async def test_backendDown(self) -> None:
+        """
+        A device that is not reached is no fault of the program's.
+        """
+        self.service.greetings.append(b"451 BACKEND-DOWN no instrument\r\n")
+        client = await self.client(self.forward())
+        self.assertIsInstance(await client.gone, ConnectionLost)
+        self.assertEqual(1, len(self.said))
+        self.assertRegex(
+            self.said[0],
+            r"\A127\.0\.0\.1:[0-9]+: not connected: the resource behind the service "
+            r"cannot be reached; its log says why\Z",
+        )
 
     async def test_wait(self) -> None:
         """

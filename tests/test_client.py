@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tcpsvc.client import (
+    BackendDown,
     BadAddress,
     Busy,
     CannotReach,
@@ -213,11 +214,21 @@ class ConnectTests(BenchTestCase):
         for greeting in (
             b"421 SHUTDOWN the service is stopping",
             b"421 AUDIT-UNAVAILABLE nothing can be recorded",
-            b"451 BACKEND-DOWN no instrument",
         ):
             self.server.greeting = greeting + b"\r\n"
             message = self.refused(Unavailable, 69)
             self.assertIn(greeting[4:].decode(), message)
+
+    def test_backendDown(self) -> None:
+        """
+        That a gateway does not reach its device is said in a sentence.
+        """
+        self.server.greeting = b"451 BACKEND-DOWN no instrument\r\n"
+        self.assertEqual(
+            "not connected: the resource behind the service cannot be reached; its log "
+            "says why",
+            self.refused(BackendDown, 69),
+        )
 
     def test_strangeGreeting(self) -> None:
         """

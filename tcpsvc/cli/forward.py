@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import click
 from attrs import evolve, frozen
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -46,6 +46,7 @@ from tcpsvc.cli.connect import interruptionOrNone, streamTo
 from tcpsvc.cli.options import Target, WaitingCommand, lingerOption, targetOptions
 from tcpsvc.cli.running import Interruption, run, say
 from tcpsvc.client import (
+    BackendDown,
     CannotReach,
     ClientError,
     KeyDirectory,
@@ -310,7 +311,7 @@ class Forwarder(Factory):
         A local connection is there: lead it to the service.
         """
         _quicken(relay.local.transport)
-        name = _nameOf(address)
+        name = _nameOf(address, relay.local.transport)
         leading = Deferred.fromCoroutine(self._lead(relay, name))
         self._relays[relay] = leading
 
@@ -335,11 +336,14 @@ class Forwarder(Factory):
                 await self._open(relay)
         except CancelledError:
             pass  # The local connection is gone.
+        except BackendDown as error:
+            self._tell(f"{name}: {error}")
+            relay.local.transport.abortConnection()
         except ClientError as error:
-            self._tell(f"{name} turned away: {error}")
+            self._tell(f"{name}: turned away: {error}")
             relay.local.transport.abortConnection()
         except Exception as error:
-            self._tell(f"{name} turned away: {type(error).__name__}: {error}")
+            self._tell(f"{name}: turned away: {type(error).__name__}: {error}")
             relay.local.transport.abortConnection()
         else:
             relay.whenLeft().addCallback(self._left)
@@ -410,8 +414,12 @@ def _endIfGone(transport: Transport) -> None:
         transport.abortConnection()
 
 
-def _nameOf(address: IAddress | None) -> str:
+def _nameOf(address: IAddress | None, transport: Transport) -> str:
     """
-    Whom people are told of.
+    Whom people are told of: where it comes from, or, as that has no name on a UNIX
+    socket, which one it has come to.
     """
-    return written(address)
+    if not IUNIXTransport.providedBy(transport):
+        return written(address)
+    here = cast(UNIXAddress, cast(IUNIXTransport, transport).getHost())
+    return f"{_PATH}{os.fsdecode(here.name or b'')}"

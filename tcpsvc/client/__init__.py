@@ -11,6 +11,7 @@ Importing this installs no reactor.
 from tcpsvc.client.address import DEFAULT_PORT, Address, parseAddress
 from tcpsvc.client.connection import DEFAULT_TIMEOUT, Session, connect
 from tcpsvc.client.errors import (
+    BackendDown,
     BadAddress,
     Busy,
     CannotReach,
@@ -31,6 +32,7 @@ __all__ = [
     "DEFAULT_PORT",
     "DEFAULT_TIMEOUT",
     "Address",
+    "BackendDown",
     "BadAddress",
     "Busy",
     "CannotReach",

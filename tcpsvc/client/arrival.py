@@ -35,6 +35,7 @@ from zope.interface import implementer
 
 from tcpsvc.client.address import Address
 from tcpsvc.client.errors import (
+    BackendDown,
     Busy,
     CannotReach,
     ClientError,
@@ -163,6 +164,8 @@ class Arrival(Protocol):
             self.arrived.callback(self)
         elif reply.code == 421 and reply.word == "BUSY":
             self._fail(Busy(reply))
+        elif reply.word == "BACKEND-DOWN":
+            self._fail(BackendDown(reply))
         elif reply.isError:
             self._fail(Unavailable(reply))
         else:

@@ -61,8 +61,29 @@ class Unavailable(CannotReach):
     """
 
     def __init__(self, reply: Reply) -> None:
-        super().__init__(f"the service admits nobody now: {reply.text}")
+        super().__init__(self._words(reply))
         self.reply = reply
+
+    def _words(self, reply: Reply) -> str:
+        """
+        @return: One line for people.
+        """
+        return f"the service admits nobody now: {reply.text}"
+
+
+class BackendDown(Unavailable):
+    """
+    The service was reached, and the device behind its gateway was not.
+    """
+
+    def _words(self, reply: Reply) -> str:
+        """
+        @return: One line for people.
+        """
+        return (
+            "not connected: the resource behind the service cannot be reached; its log "
+            "says why"
+        )
 
 
 class Busy(ClientError):

@@ -147,7 +147,7 @@ class InstrumentTests(GatewayTests):
         (reason,) = others.said()
         self.assertRegex(
             reason,
-            r"\Atcpsvc: 127\.0\.0\.1:\d+ turned away: held by alice since \S+Z, "
+            r"\Atcpsvc: 127\.0\.0\.1:\d+: turned away: held by alice since \S+Z, "
             r"idle \d+ s\Z",
         )
         self.assertMeasured(script)
