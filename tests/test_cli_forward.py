@@ -93,6 +93,31 @@ class ParseLocalTests(SynchronousTestCase):
         ):
             self.assertRaises(click.BadParameter, parseLocal, text)
 
+    def test_advice(self) -> None:
+        """
+        What was meant is guessed where that is easy.
+        """
+        for text, advice in (
+            ("/run/scope", "did you mean 'unix:/run/scope'?"),
+            ("tcp:5025", "did you mean '5025'?"),
+            (":5025", "did you mean '127.0.0.1:5025'?"),
+            ("5025:bench:4433", "did you mean two words, '5025 bench:4433'?"),
+            ("::1:5025", "did you mean '[::1]:5025'?"),
+            ("localhost", "as in 'localhost:5025'"),
+            ("127.0.0.1:", "as in '127.0.0.1:5025'"),
+            ("[::1]", "as in '[::1]:5025'"),
+            ("localhost:http", "as in 'localhost:5025'"),
+            ("bench.example", "HOST behind it, as in '5025 bench.example'."),
+            ("bench:x", "or unix:PATH is wanted."),
+            ("65536", "a port is a number from 0 to 65535."),
+            ("1234567", "a port is a number from 0 to 65535."),
+            ("127.0.0.1:99999", "a port is a number from 0 to 65535."),
+            ("bench:5025", "whoever connects acts as you"),
+        ):
+            problem = self.assertRaises(click.BadParameter, parseLocal, text)
+            self.assertIn(f"{text!r}: ", problem.message)
+            self.assertIn(advice, problem.message)
+
 
 class LocalClient(Protocol):
     """
@@ -484,6 +509,8 @@ class ProcessTests(StreamTestCase):
             port = str(taken.getsockname()[1])
             for words, environment, status in (
                 (("0.0.0.0:0", self.service.host), {}, 64),
+                (("bench.example", port), {}, 64),
+                (("bench.example",), {}, 64),
                 ((port, "[bench"), {}, 64),
                 ((port, self.service.host), {}, 69),
                 ((port, self.service.host), {"TCPSVC_KEYS": "nowhere"}, 78),

@@ -67,6 +67,7 @@ it, and be busy with nobody else.
 """
 
 _PATH = "unix:"
+_PORTS = "a port is a number from 0 to 65535."
 _FORM = re.compile(r"(?:(?:\[([^\[\]]*)\]|([^\[\]:\s]+)):)?([0-9]{1,5})", re.ASCII)
 
 
@@ -97,11 +98,13 @@ def parseLocal(text: str) -> Local:
             raise click.BadParameter(f"{text!r}: there is no path behind unix:")
         return Local(path=path)
     match = _FORM.fullmatch(text)
-    if match is None or int(match[3]) > 65535:
-        raise click.BadParameter(
-            f"{text!r}: PORT, 127.0.0.1:PORT, [::1]:PORT or unix:PATH is wanted."
-        )
+    if match is None:
+        raise click.BadParameter(f"{text!r}: {_adviceOn(text)}")
+    if int(match[3]) > 65535:
+        raise click.BadParameter(f"{text!r}: {_PORTS}")
     host = match[1] or match[2] or "127.0.0.1"
+    if host == "tcp":
+        raise click.BadParameter(f"{text!r}: did you mean {match[3]!r}?")
     if host.lower() == "localhost":
         host = "127.0.0.1"
     try:
@@ -116,23 +119,55 @@ def parseLocal(text: str) -> Local:
     return Local(host, int(match[3]))
 
 
+def _adviceOn(text: str) -> str:
+    """
+    What to write instead of what is nowhere to listen.
+    """
+    if text.isdecimal():
+        return _PORTS
+    if "/" in text:
+        return f"did you mean 'unix:{text}'?"
+    port, _, rest = text.partition(":")
+    if not port and _FORM.fullmatch(rest):
+        return f"did you mean '127.0.0.1:{rest}'?"
+    if port.isdecimal() and rest:
+        return f"did you mean two words, '{port} {rest}'?"
+    host, _, port = text.rpartition(":")
+    if ":" in host and _FORM.fullmatch(bracketed := f"[{host}]:{port}"):
+        return f"did you mean {bracketed!r}?"
+    for name in ("127.0.0.1", "localhost", "[::1]"):
+        if name in (text, host):
+            return f"a port is wanted with it, as in '{name}:5025'."
+    advice = "PORT, 127.0.0.1:PORT, [::1]:PORT or unix:PATH is wanted"
+    if text and ":" not in text and not text.startswith("-"):
+        return f"{advice}, and HOST behind it, as in '5025 {text}'."
+    return f"{advice}."
+
+
+def _local(_context: click.Context, _argument: click.Parameter, text: str) -> Local:
+    """
+    The value of the argument C{LOCAL}.
+    """
+    return parseLocal(text)
+
+
 @click.command(cls=WaitingCommand)
-@click.argument("local", metavar="LOCAL")
+@click.argument("local", metavar="LOCAL", callback=_local)
 @targetOptions
 @lingerOption
-def forward(local: str, linger: float, **words: Any) -> int:
+def forward(local: Local, linger: float, **words: Any) -> int:
     """Lead local connections to a service, for programs that know no TLS.
 
     LOCAL is PORT or 127.0.0.1:PORT, [::1]:PORT, or unix:PATH for a socket that only
     you can use. Each local connection is a session of its own, from its begin to
     its end; if the service turns it away, it is reset, and the reason is here.
     """
-    target, where = Target(**words), parseLocal(local)
+    target = Target(**words)
     logBugsOnly()
     interruption = interruptionOrNone()
     number = run(
         lambda reactor: forwardUntilStopped(
-            where, target, linger, reactor, interruption
+            local, target, linger, reactor, interruption
         ),
         interruption,
     )
