@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from tcpsvc.audit import reading, replay, show
+from tcpsvc.cli.failing import Failed, FailingGroup
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -55,61 +56,6 @@ _files = click.argument(
     metavar="FILE...",
     type=click.Path(path_type=Path),
 )
-
-
-class _Bad(click.ClickException):
-    """
-    The trail is bad: one line on standard error, exit status 1.
-    """
-
-    exit_code = 1
-
-    def show(self, file: Any = None) -> None:
-        """
-        Print the line.
-        """
-        click.echo(f"tcpsvc audit: {self.message}", file=file, err=True)
-
-
-class _CannotRead(_Bad):
-    """
-    A file cannot be read.
-    """
-
-    exit_code = os.EX_NOINPUT
-
-
-class _WhichSession(_Bad):
-    """
-    Several sessions could be meant: they are listed, one a line.
-    """
-
-    exit_code = os.EX_USAGE
-
-
-class _BadKey(_Bad):
-    """
-    There is no usable key in a file.
-    """
-
-    exit_code = os.EX_CONFIG
-
-
-class _Group(click.Group):
-    """
-    A group whose commands fail for people.
-    """
-
-    def invoke(self, context: click.Context) -> Any:
-        """
-        Run the sub-command.
-        """
-        try:
-            return super().invoke(context)
-        except reading.CannotRead as error:
-            raise _CannotRead(str(error)) from None
-        except reading.DamagedFile as error:
-            raise _Bad(str(error)) from None
 
 
 def _moment(_context: click.Context, _option: click.Parameter, text: str) -> str:
@@ -154,7 +100,11 @@ def _factor(
     return value
 
 
-@click.group(name="audit", cls=_Group)
+@click.group(
+    name="audit",
+    cls=FailingGroup,
+    failures={reading.CannotRead: os.EX_NOINPUT, reading.DamagedFile: 1},
+)
 def auditGroup() -> None:
     """Verify and read an audit trail.
 
@@ -277,7 +227,7 @@ def verify(
         if findings is not None:
             _tell(findings, names)
         if problem is not None:
-            raise _Bad(str(problem))
+            raise Failed(str(problem))
     if problem is not None:
         context.exit(1)
 
@@ -307,13 +257,17 @@ def _publicKey(path: Path) -> Ed25519PublicKey:
     try:
         octets = path.read_bytes()
     except OSError as error:
-        raise _CannotRead(f"{path}: cannot be opened: {error.strerror}") from None
+        raise reading.CannotRead(
+            f"{path}: cannot be opened: {error.strerror}"
+        ) from None
     try:
         key = load_pem_public_key(octets)
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
-        raise _BadKey(f"{path}: there is no public Ed25519 key in PEM format in it")
+        raise Failed(
+            f"{path}: there is no public Ed25519 key in PEM format in it", os.EX_CONFIG
+        )
     return key
 
 
@@ -586,7 +540,9 @@ def replay_(
     with closing(trail):
         for part in trail.parts:
             if not part.regular:
-                raise _CannotRead(f"{part.name}: a session cannot be sought in a pipe")
+                raise reading.CannotRead(
+                    f"{part.name}: a session cannot be sought in a pipe"
+                )
         chosen, opened = _choose(trail, session.lower())
         title = _title(chosen, opened)
         moments = replay.momentsOf(_recordsOf(trail, chosen), speed, maxWait)
@@ -622,12 +578,12 @@ def _choose(trail: reading.TrailFiles, wanted: str) -> tuple[str, dict[str, obje
             group[session] = fields
     found = found or control
     if not found:
-        raise _Bad(f"there is no session {wanted}".rstrip() + " in these files")
+        raise Failed(f"there is no session {wanted}".rstrip() + " in these files")
     if len(found) > 1:
         lines = [_title(*each) for each in [*found.items()][:MAX_CANDIDATES]]
         if len(found) > MAX_CANDIDATES:
             lines.append("...")
-        raise _WhichSession("\n  ".join(["which --session?", *lines]))
+        raise Failed("\n  ".join(["which --session?", *lines]), os.EX_USAGE)
     return next(iter(found.items()))
 
 

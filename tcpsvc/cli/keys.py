@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import click
 from cryptography import x509
 
+from tcpsvc.cli.failing import FailingGroup
 from tcpsvc.identity import alternativeNames
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError, NoSuchKeyFile, readCertificate
 from tcpsvc.keys import authority, listing, making
@@ -26,46 +26,6 @@ from tcpsvc.keys.advice import DEFAULT_KEYS, command, opensslLine
 from tcpsvc.keys.issuing import Bearer
 from tcpsvc.keys.names import BadArgument, commonNameOf, hostAlternativeName, hostsOf
 from tcpsvc.keys.rules import Role
-
-
-class _BadFile(click.ClickException):
-    """
-    What ends a command for the sake of a file: one line on standard error.
-    """
-
-    exit_code = os.EX_CONFIG
-
-    def show(self, file: Any = None) -> None:
-        """
-        Print the line.
-        """
-        click.echo(f"tcpsvc keys: {self.message}", file=file, err=True)
-
-
-class _BadUse(_BadFile):
-    """
-    The same for the sake of an argument.
-    """
-
-    exit_code = os.EX_USAGE
-
-
-class _Group(click.Group):
-    """
-    A group whose commands fail for people.
-    """
-
-    def invoke(self, context: click.Context) -> Any:
-        """
-        Run the sub-command.
-        """
-        try:
-            return super().invoke(context)
-        except BadArgument as error:
-            raise _BadUse(str(error)) from None
-        except KeyFileError as error:
-            raise _BadFile(str(error)) from None
-
 
 _keys = click.option(
     "--keys",
@@ -93,7 +53,11 @@ def utcNow() -> datetime:
     return datetime.now(timezone.utc)
 
 
-@click.group(name="keys", cls=_Group)
+@click.group(
+    name="keys",
+    cls=FailingGroup,
+    failures={BadArgument: os.EX_USAGE, KeyFileError: os.EX_CONFIG},
+)
 def keysGroup() -> None:
     """Make, sign, list, renew, revoke and check keys and certificates."""
 
