@@ -226,7 +226,8 @@ class ParsedTests(SynchronousTestCase):
         """
         zeros = b"0" * 64
         for line, words in (
-            (b"", "not JSON"),
+            (b"", "blank"),
+            (b" \r", "blank"),
             (b'{"seq":1', "not JSON"),
             (b"\xff\xfe", "not JSON"),
             (b"[" * 100_000, "not JSON"),

@@ -408,7 +408,7 @@ class BlameTests(BadTrailCase):
         A blank line is no record.
         """
         lines = [*self.lines[:3], b"", *self.lines[3:]]
-        self.assertBad(4, "it is not JSON", lines)
+        self.assertBad(4, "it is blank, and no record", lines)
 
     def test_changedBeforeCheckpoint(self) -> None:
         """

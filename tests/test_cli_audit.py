@@ -105,12 +105,65 @@ class VerifyTests(AuditTestCase):
 
     def test_empty(self) -> None:
         """
-        A trail without records is good.
+        A trail without records is good, and said to be empty: it may have been
+        emptied.
         """
         write(self.file, [])
-        self.assertTrue(
-            self.good("verify", self.file).startswith("0 records, 0 checkpoints good")
+        self.assertEqual(
+            f"0 records: empty (file {self.file}); if there were any, only a receipt "
+            "(--expect) tells\n",
+            self.good("verify", self.file),
         )
+        said = self.fails(1, "verify", "--expect", self.trail.receipt, self.file)
+        self.assertIn("it was cut off or written anew", said)
+
+    def test_unsigned(self) -> None:
+        """
+        That there is no checkpoint at all is said in words.
+        """
+        write(self.file, self.lines[:6])
+        said = self.good("verify", self.file)
+        self.assertIn("6 records, 0 checkpoints good", said)
+        self.assertIn("\nthere is no checkpoint: none of it is signed\n", said)
+        self.assertNotIn("since the last checkpoint", said)
+
+    def test_blank(self) -> None:
+        """
+        A blank line is no record, also at the end, and is called what it is.
+        """
+        write(self.file, [*self.lines, b""])
+        said = self.fails(1, "verify", self.file)
+        self.assertIn("line 10: it is blank, and no record", said)
+        status, _, errors = self.run_("show", self.file)
+        self.assertEqual(1, status)
+        self.assertIn("line 10: it is blank, and no record", errors)
+
+    def test_copy(self) -> None:
+        """
+        A file and its compressed copy, which C{gzip} may be just making, are one.
+        """
+        copy = self.path / "audit.jsonl.gz"
+        packed = gzip.compress(self.file.read_bytes())
+        for octets in (packed, packed[:12], packed[:3]):
+            copy.write_bytes(octets)
+            for files in ((copy, self.file), (self.file, copy)):
+                status, output, errors = self.run_("verify", *files)
+                self.assertEqual(0, status, errors)
+                self.assertIn("9 records", output)
+                self.assertEqual(
+                    f"tcpsvc audit: {copy}: passed over: the file that it is of is "
+                    "given\n",
+                    errors,
+                )
+
+    def test_sameName(self) -> None:
+        """
+        A compressed file of other records is a part of the trail like others.
+        """
+        former = write(self.path / "audit.jsonl.gz", self.lines[:6])
+        former.write_bytes(gzip.compress(former.read_bytes()))
+        write(self.file, self.lines[6:])
+        self.assertIn("9 records", self.good("verify", self.file, former))
 
     def test_rotated(self) -> None:
         """
@@ -207,13 +260,24 @@ class VerifyTests(AuditTestCase):
         Without a key it is said how many signatures were not checked; to expect
         checkpoints is then wrong usage.
         """
-        nowhere = ("--keys", self.path)
-        status, output, errors = self.run_("verify", *nowhere, self.file)
+        self.patch(os, "environ", {"TCPSVC_KEYS": str(self.path)})
+        status, output, errors = self.run_("verify", self.file)
         self.assertEqual(0, status)
         self.assertIn("9 records, 0 checkpoints good", output)
         self.assertIn("2 signatures not checked: no public key is at hand", errors)
-        said = self.fails(64, "verify", "--expect-checkpoints", *nowhere, self.file)
+        said = self.fails(64, "verify", "--expect-checkpoints", self.file)
         self.assertIn("--public-key", said)
+
+    def test_namedKeys(self) -> None:
+        """
+        A directory that is named on the command line has to have the key, unless
+        that is named itself.
+        """
+        nowhere = ("--keys", self.path)
+        for more in ((), ("--expect-checkpoints",)):
+            said = self.fails(78, "verify", *nowhere, *more, self.file)
+            self.assertIn(f"{self.path / 'audit.pem'}: it is not there", said)
+        self.good("verify", *nowhere, "--public-key", self.key, self.file)
 
     def test_quick(self) -> None:
         """
@@ -227,6 +291,29 @@ class VerifyTests(AuditTestCase):
         for words in ((), ("--full",)):
             said = self.fails(1, "verify", *words, self.file)
             self.assertIn("line 2: it is not JSON", said)
+
+    def test_quickFiles(self) -> None:
+        """
+        Which records and files were not looked at is said, also as JSON.
+        """
+        former = write(self.path / "audit.jsonl.1", self.lines[:8])
+        write(self.file, self.lines[8:])
+        words = ("verify", "--quick", former, self.file)
+        said = self.good(*words)
+        self.assertIn(f"1 record, 1 checkpoint good (file {self.file})\n", said)
+        self.assertIn(
+            f"\nnot verified: what is before record 9 (file {former}: not read)\n", said
+        )
+        report = json.loads(self.good(*words, "--json"))
+        self.assertEqual((True, [str(former)]), (report["quick"], report["unread"]))
+        write(former, self.lines[:3])
+        write(self.file, self.lines[3:])
+        said = self.good(*words)
+        self.assertIn(f"before record 9 (file {former}: not read)\n", said)
+        write(self.file, self.lines)
+        said = self.good("verify", "--quick", self.file)
+        self.assertIn("\nnot verified: what is before record 9\n", said)
+        self.assertNotIn("not verified", self.good("verify", self.file))
 
     def test_json(self) -> None:
         """
@@ -247,6 +334,8 @@ class VerifyTests(AuditTestCase):
                 "unsigned": 0,
                 "torn": [],
                 "notes": [],
+                "quick": False,
+                "unread": [],
             },
             json.loads(self.good("verify", "--json", self.file)),
         )
@@ -264,6 +353,8 @@ class VerifyTests(AuditTestCase):
                 "good": False,
                 "files": [str(self.file)],
                 "notes": [],
+                "quick": False,
+                "unread": [],
                 "problem": {
                     "file": str(self.file),
                     "line": 5,
@@ -367,6 +458,19 @@ class ShowTests(AuditTestCase):
             said = self.good("show", "--json", *words, self.file)
             found = [json.loads(line)["seq"] for line in said.splitlines()]
             self.assertEqual(numbers, found, words)
+
+    def test_noSession(self) -> None:
+        """
+        That there is no such session is said, and is exit status 1. One that is
+        there, and has nothing that is asked for, is not.
+        """
+        for words in ((), ("--json",)):
+            said = self.fails(1, "show", "--session", "zzz", *words, self.file)
+            self.assertEqual(
+                "tcpsvc audit: there is no session zzz in these files\n", said
+            )
+        later = ("--session", "aaaa", "--since", "2027-01-16")
+        self.assertEqual("", self.good("show", *later, self.file))
 
     def test_ago(self) -> None:
         """
@@ -659,15 +763,15 @@ class ProcessTests(AuditTestCase):
             process.stderr.close()
             self.assertEqual(141, process.wait(30))
 
-    def test_pipe(self) -> None:
+    def piped(self, *words: str) -> subprocess.CompletedProcess[bytes]:
         """
-        A trail can come through a pipe.
+        Run the command with the trail coming through a pipe.
         """
         reader, writer = os.pipe()
         os.write(writer, self.file.read_bytes())
         os.close(writer)
         process = subprocess.run(
-            [sys.executable, *COMMAND, "audit", "verify", "/dev/stdin"],
+            [sys.executable, *COMMAND, "audit", *words],
             env=commandEnvironment(TCPSVC_KEYS=str(self.keys)),
             stdin=reader,
             capture_output=True,
@@ -675,7 +779,25 @@ class ProcessTests(AuditTestCase):
             check=False,
         )
         os.close(reader)
-        self.assertIn(b"9 records, 2 checkpoints good", process.stdout)
+        return process
+
+    def test_pipe(self) -> None:
+        """
+        A trail can come through a pipe.
+        """
+        for name in ("/dev/stdin", "-"):
+            said = self.piped("verify", name).stdout
+            self.assertIn(b"9 records, 2 checkpoints good", said)
+
+    def test_quickPipe(self) -> None:
+        """
+        But it cannot be verified quickly then: one line says so.
+        """
+        process = self.piped("verify", "--quick", "-")
+        self.assertEqual((64, b""), (process.returncode, process.stdout))
+        self.assertRegex(
+            process.stderr, rb"\Atcpsvc audit.*: /dev/stdin: --quick reads .*\n\Z"
+        )
 
     def onTerminal(self, *words: object, before: str = "", **environment: str) -> str:
         """

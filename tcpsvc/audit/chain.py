@@ -113,6 +113,8 @@ def parsed(line: bytes) -> Record:
     @param line: Without its newline.
     @raise BrokenRecord: If it is none.
     """
+    if not line.strip():
+        raise BrokenRecord("it is blank, and no record")
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):

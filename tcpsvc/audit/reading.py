@@ -343,7 +343,8 @@ def openFiles(paths: Iterable[Path]) -> TrailFiles:
     Open the files of a trail. In what order they are named does not matter.
 
     Files into which a service has put torn lines are passed over: they are no
-    part of the trail. So is a file that is named twice.
+    part of the trail. So are a file that is named twice, and the compressed copy of
+    a file that is named too.
 
     @raise CannotRead: If one cannot be opened, or none is left.
     """
@@ -367,8 +368,23 @@ def openFiles(paths: Iterable[Path]) -> TrailFiles:
     except BaseException:
         trail.close()
         raise
+    for part in [part for part in trail.parts if _isCopy(part, trail.parts)]:
+        trail.notes.append(f"{part.name}: passed over: the file that it is of is given")
+        trail.parts.remove(part)
+        part.close()
     trail.parts.sort(key=_order)
     return trail
+
+
+def _isCopy(part: TrailPart, parts: Iterable[TrailPart]) -> bool:
+    """
+    Whether a file is what C{gzip} makes, or is just making, of another of these.
+    """
+    return part.packed and any(
+        part.path == other.path.with_name(f"{other.path.name}.gz")
+        and part.first in (other.first, None)
+        for other in parts
+    )
 
 
 def _order(part: TrailPart) -> tuple[bool, int]:

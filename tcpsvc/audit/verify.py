@@ -217,7 +217,7 @@ class Walk:
     """
     Goes along a trail from its first line to its last.
 
-    @ivar findings: What was found so far.
+    @ivar files: The names of the files that it came through.
     """
 
     def __init__(
@@ -235,6 +235,7 @@ class Walk:
         @param mayBegin: Asked whether what is given may begin with a record that
             is not number 1: with its number, and the hash before it.
         """
+        self.files: list[str] = []
         self._mayBegin = mayBegin
         self._keys = {nameOf(key): key for key in keys}
         self._receipts = sorted(receipts)
@@ -261,6 +262,7 @@ class Walk:
         """
         self._file = file
         self._number = 0
+        self.files.append(file)
 
     def follow(self, lines: Sequence[bytes]) -> None:
         """

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+from click.core import ParameterSource
 
 from tcpsvc.audit import reading, replay, show
 from tcpsvc.cli.failing import Failed, FailingGroup
@@ -54,8 +55,16 @@ _files = click.argument(
     nargs=-1,
     required=True,
     metavar="FILE...",
+    callback=lambda context, argument, paths: [*map(_standardInput, paths)],
     type=click.Path(path_type=Path),
 )
+
+
+def _standardInput(path: Path) -> Path:
+    """
+    The file that is meant: C{-} is standard input.
+    """
+    return Path("/dev/stdin") if str(path) == "-" else path
 
 
 def _moment(_context: click.Context, _option: click.Parameter, text: str) -> str:
@@ -182,7 +191,8 @@ def verify(
     """
     from tcpsvc.audit.verify import BadTrail, Walk, examine
 
-    keys = _publicKeys(publicKeys, directory)
+    source = context.get_parameter_source("directory")
+    keys = _publicKeys(publicKeys, directory, source is ParameterSource.COMMANDLINE)
     if expectCheckpoints and not keys:
         raise click.UsageError(
             f"--expect-checkpoints needs the public key: {directory / 'audit.pem'} is "
@@ -191,6 +201,11 @@ def verify(
     trail = reading.openFiles(files)
     with closing(trail):
         notes = trail.notes
+        for part in trail.parts:
+            if quickly and not part.regular:
+                raise click.UsageError(
+                    f"{part.name}: --quick reads from the end, and a pipe has none."
+                )
 
         def mayBegin(first: int, prev: str) -> bool:
             """Whether the files may begin with this record."""
@@ -213,10 +228,12 @@ def verify(
         except BadTrail as bad:
             problem = bad
         names = [part.name for part in trail.parts]
+        unread = [name for name in names if name not in walk.files]
     if findings is not None:
         notes += _notesOn(findings, keys)
     if asJSON:
         report = _asJSON(findings, names, notes)
+        report |= {"quick": quickly, "unread": unread}
         if problem is not None:
             place = {"file": problem.file, "line": problem.line, "what": problem.what}
             report["problem"] = place
@@ -225,22 +242,31 @@ def verify(
         for note in notes:
             _note(note)
         if findings is not None:
-            _tell(findings, names)
+            _tell(findings, names, unread, quickly)
         if problem is not None:
             raise Failed(str(problem))
     if problem is not None:
         context.exit(1)
 
 
-def _publicKeys(paths: Iterable[Path], directory: Path) -> list[Ed25519PublicKey]:
+def _publicKeys(
+    paths: Iterable[Path], directory: Path, isNamed: bool
+) -> list[Ed25519PublicKey]:
     """
     The keys by which checkpoints are verified; none if none was named and there
     is none in the directory.
+
+    @param isNamed: Whether the directory was named here, and so has to have one.
     """
     paths = list(paths)
     if not paths:
         default = directory / "audit.pem"
         if not default.exists():
+            if isNamed:
+                raise Failed(
+                    f"{default}: it is not there: no signature can be checked",
+                    os.EX_CONFIG,
+                )
             return []
         paths = [default]
     return [_publicKey(path) for path in paths]
@@ -304,22 +330,43 @@ def _number(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _tell(findings: Findings, names: list[str]) -> None:
+def _tell(
+    findings: Findings, names: list[str], unread: list[str], quickly: bool
+) -> None:
     """
     Say what a good trail is.
     """
+    read = _filesAs([name for name in names if name not in unread])
+    if not findings.records:
+        click.echo(
+            f"0 records: empty ({read}); if there were any, only a receipt "
+            "(--expect) tells"
+        )
+        return
     click.echo(
         f"{_number(findings.records, 'record')}, "
         f"{_number(findings.checkpoints, 'checkpoint')} good "
-        f"({'file' if len(names) == 1 else 'files'} {', '.join(names)})"
+        f"({read})"
     )
-    if findings.records:
-        click.echo(
-            f"from record {findings.first}, {show.escaped(findings.since)}, "
-            f"to record {findings.last}, {show.escaped(findings.until)}"
-        )
+    click.echo(
+        f"from record {findings.first}, {show.escaped(findings.since)}, "
+        f"to record {findings.last}, {show.escaped(findings.until)}"
+    )
+    if quickly and findings.first > 1:
+        among = f" ({_filesAs(unread)}: not read)" if unread else ""
+        click.echo(f"not verified: what is before record {findings.first}{among}")
+    if findings.checkpoints or findings.unchecked:
         click.echo(f"{_number(findings.unsigned, 'record')} since the last checkpoint")
-        click.echo(f"receipt: {findings.last}:{findings.head}")
+    else:
+        click.echo("there is no checkpoint: none of it is signed")
+    click.echo(f"receipt: {findings.last}:{findings.head}")
+
+
+def _filesAs(names: list[str]) -> str:
+    """
+    Some files, for people.
+    """
+    return f"{'file' if len(names) == 1 else 'files'} {', '.join(names)}"
 
 
 def _asJSON(
@@ -437,6 +484,7 @@ def show_(
     teller = show.Teller(sessions, _style(_isColoured()))
     output = _Output()
     bad = False
+    found = not session
     trail = reading.openFiles(files)
     for note in trail.notes:
         _note(note)
@@ -449,8 +497,10 @@ def show_(
             if fields is None:
                 bad = True
                 output.flush()
-                _note(f"{entry.part.name}: line {entry.number}: it is not JSON")
+                what = "not JSON" if entry.line.strip() else "blank, and no record"
+                _note(f"{entry.part.name}: line {entry.number}: it is {what}")
                 continue
+            found = found or str(fields.get("session", "")).startswith(session.lower())
             sessions.follow(fields)
             if selection.takes(fields, sessions):
                 if asJSON:
@@ -461,6 +511,8 @@ def show_(
             sessions.leave(fields)
         output.flush()
         _noteTorn(trail)
+    if not found:
+        raise Failed(f"there is no session {session} in these files")
     if bad:
         context.exit(1)
 
