@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tcpsvc import cli
+from tcpsvc.cli.audit.replay import MAX_CANDIDATES
 from tcpsvc.cli.audit.verify import LONG
 from tests.clientside import COMMAND, commandEnvironment
 from tests.trails import ALICE, BOB, MadeTrail, conversation, write
@@ -626,12 +627,12 @@ class ReplayTests(AuditTestCase):
         """
         Not more than a few are listed.
         """
-        for number in range(audit.MAX_CANDIDATES + 5):
+        for number in range(MAX_CANDIDATES + 5):
             self.trail.open(f"{number:08}", "carol")
         write(self.file, self.lines)
         _, _, errors = self.run_("replay", self.file)
         lines = errors.splitlines()
-        self.assertEqual(1 + audit.MAX_CANDIDATES + 1, len(lines))
+        self.assertEqual(1 + MAX_CANDIDATES + 1, len(lines))
         self.assertEqual("  ...", lines[-1])
 
     def test_none(self) -> None:
