@@ -207,7 +207,7 @@ class ParseTests(SynchronousTestCase):
         """
         directory = f"keys={self.keys.path}"
         for description, word in (
-            (f"mtls:h:x:{directory}", "HOST or HOST:PORT is wanted"),
+            (f"mtls:h:x:{directory}", "a port is a number from 1 to 65535"),
             (f"mtls:h:0:{directory}", "a port is a number from 1 to 65535"),
             (f"mtls:a b:1:{directory}", "HOST or HOST:PORT is wanted"),
             (rf"mtls:a\:b:1:{directory}", "no IPv6 address"),
