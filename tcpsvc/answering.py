@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tcpsvc.commands import BadArgument, Commands
+from tcpsvc.commands import BadArgument, Command, Commands
 from tcpsvc.wire import Reply, Request
 
 MAX_SHOWN_VERB = 64
@@ -32,44 +32,26 @@ class Answering:
     What a command raises is for the log only; of it the client learns just
     that there was something.
 
+    @ivar find: Finds the command that a verb names, if there is one.
     @ivar over: Whether the session is over, so that late answers are given up.
     """
 
     over = False
 
     def __init__(self, commands: Commands, log: Logger) -> None:
-        self._commands = commands
+        self.find = commands.find
         self._log = log
 
-    def isPure(self, request: Request) -> bool:
+    def call(
+        self, request: Request, command: Command | None
+    ) -> str | Reply | Deferred[Reply]:
         """
-        Whether answering the request has no effect but the reply.
-        """
-        command = self._commands.find(request.verb)
-        return command is None or command.pure
+        Call the command that a request is for.
 
-    def answerNow(self, request: Request) -> Reply:
+        @param command: That command, if there is one.
+        @return: The text of a 200 reply, another reply, or a Deferred of one that
+            comes late. It never fails, and can be cancelled.
         """
-        Answer a request that is pure.
-        """
-        reply = self.answer(request)
-        if not isinstance(reply, Deferred):
-            return reply
-        over, self.over = self.over, True
-        reply.cancel()
-        self.over = over
-        return self._failed(
-            Failure(TypeError("a pure command has to answer at once")), request
-        )
-
-    def answer(self, request: Request) -> Reply | Deferred[Reply]:
-        """
-        Answer a request.
-
-        @return: The reply, or a Deferred of one that comes late. It never
-            fails, and can be cancelled.
-        """
-        command = self._commands.find(request.verb)
         if command is None:
             verb = request.verb[:MAX_SHOWN_VERB] or "a line begins with its verb"
             return Reply(500, f"UNKNOWN-COMMAND {verb}: HELP lists the commands")
@@ -79,14 +61,38 @@ class Answering:
             answer = command.function(request)
         except BaseException:  # argparse exits; and SIGINT is the reactor's
             return self._failed(Failure(), request)
-        if isinstance(answer, str):
-            return Reply(200, answer)
+        if type(answer) is str:
+            return answer
         if iscoroutine(answer):
             answer = Deferred.fromCoroutine(answer)
         if not isinstance(answer, Deferred):
             return self._asReply(answer, request)
         return answer.addCallbacks(
             self._asReply, self._failed, callbackArgs=(request,), errbackArgs=(request,)
+        )
+
+    def answer(
+        self, request: Request, command: Command | None
+    ) -> Reply | Deferred[Reply]:
+        """
+        Answer a request, now or later; see L{call}.
+        """
+        answer = self.call(request, command)
+        return Reply(200, answer) if isinstance(answer, str) else answer
+
+    def settled(self, answer: str | Reply | Deferred[Reply], request: Request) -> Reply:
+        """
+        What L{call} has given for a pure command, or for none, as a reply.
+        """
+        if isinstance(answer, str):
+            return Reply(200, answer)
+        if isinstance(answer, Reply):
+            return answer
+        over, self.over = self.over, True
+        answer.cancel()
+        self.over = over
+        return self._failed(
+            Failure(TypeError("a pure command has to answer at once")), request
         )
 
     def _asReply(self, answer: object, request: Request) -> Reply:
@@ -136,5 +142,5 @@ class Answering:
         """
         Whether an exception may have in it what nobody is to read.
         """
-        command = self._commands.find(verb)
+        command = self.find(verb)
         return command is not None and (command.secret or command.secretReply)

@@ -116,7 +116,7 @@ class Inquiry:
             f"idle {holder.idleSeconds(self._facts.now())} s"
         )
 
-    @command("STATUS", pure=True)
+    @command("STATUS")
     def status(self, request: Request) -> Reply:
         """answers how the service is, a line each of name: value"""
         facts = self._facts

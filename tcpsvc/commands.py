@@ -24,7 +24,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from tcpsvc.wire import Reply, Request
 
@@ -74,6 +74,7 @@ class Command:
     @ivar secret: Whether of its arguments only the length is recorded, and of
         what it raises only the kind is logged.
     @ivar secretReply: The same for its replies.
+    @ivar hides: Whether either is so.
     @ivar pure: Whether it does nothing but answer. Requests for pure commands
         that come together are recorded together; each other one is recorded
         before its function is called.
@@ -88,6 +89,11 @@ class Command:
     pure: bool = False
     secret: bool = False
     secretReply: bool = False
+    hides: bool = field(init=False)
+
+    @hides.default
+    def _hides(self) -> bool:
+        return self.secret or self.secretReply
 
     @property
     def origin(self) -> str:
@@ -196,11 +202,15 @@ def commandsOf(source: object) -> list[Command]:
 class Commands:
     """
     The table of all commands of a service, by verb.
+
+    @ivar find: Finds the command of a verb, in upper case; L{None} if there is
+        none.
     """
 
     def __init__(self, commands: Iterable[Command] = ()) -> None:
         self._inOrder: list[Command] = []
         self._byVerb: dict[str, Command] = {}
+        self.find: Callable[[str], Command | None] = self._byVerb.get
         for one in commands:
             self.add(one)
 
@@ -217,12 +227,6 @@ class Commands:
                 )
         self._inOrder.append(command)
         self._byVerb.update(dict.fromkeys(verbs, command))
-
-    def find(self, verb: str) -> Command | None:
-        """
-        @param verb: In upper case.
-        """
-        return self._byVerb.get(verb)
 
     def __iter__(self) -> Iterator[Command]:
         """

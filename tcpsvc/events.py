@@ -11,7 +11,7 @@ a field.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from attrs import define, field, frozen
 from constantly import NamedConstant
@@ -21,6 +21,8 @@ from twisted.logger import ILogObserver, Logger, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 from tcpsvc.interfaces import ISessionJournal, ITrail
+from tcpsvc.jsontext import quoted
+from tcpsvc.times import toMicros, toText
 
 
 @frozen
@@ -176,21 +178,27 @@ class Journal:
         """
         @return: A journal whose every record names the session.
         """
-        return SessionJournal(self, session, self.clock.seconds, self.trail.append)
+        return SessionJournal(self, session)
 
 
 @implementer(ISessionJournal)
-@define
 class SessionJournal:
     """
-    A journal bound to one session. Requests and replies are told here: they
-    are the many, and have no words for people.
+    A journal bound to one session. What there is much of is told here: requests,
+    replies and data, which have no words for people. Their records are put
+    together by hand, and wait here for C{commit}, or for another event.
     """
 
-    _journal: Journal
-    session: str
-    seconds: Callable[[], float]
-    _append: Callable[[float, str, dict[str, object]], None]
+    def __init__(self, journal: Journal, session: str) -> None:
+        self.session = session
+        self._journal = journal
+        self.seconds = journal.clock.seconds
+        self._bodies: list[str] = []
+        self._counts = journal.counts
+        self._n = 0
+        self._request = _afterTime("request", session, "n")
+        self._reply = _afterTime("reply", session, "n")
+        self._data = _afterTime("gateway.data", session, "direction")
 
     @property
     def log(self) -> Logger:
@@ -201,12 +209,14 @@ class SessionJournal:
         """
         @see: L{Journal.tell}
         """
+        self._handOver()
         self._journal.tell(event, {"session": self.session, **record}, **forPeople)
 
     def note(self, event: Event, record: dict[str, object]) -> None:
         """
         @see: L{Journal.note}
         """
+        self._handOver()
         self._journal.note(event, {"session": self.session, **record})
 
     def say(self, event: Event, record: dict[str, object], **forPeople: str) -> None:
@@ -215,48 +225,79 @@ class SessionJournal:
         """
         self._journal.say(event, {"session": self.session, **record}, **forPeople)
 
-    def request(self, n: int, fields: dict[str, object]) -> float:
+    def request(self, n: int, asked: str, moment: float) -> None:
         """
-        Tell of the C{n}-th request of the session.
+        @see: L{ISessionJournal.request}
+        """
+        self._n = n
+        self._counts["request"] += 1
+        time = toText(toMicros(moment))
+        self._bodies.append(f'"time":"{time}{self._request}{n},{asked}')
 
-        @return: When it was told, in seconds since the epoch.
+    def reply(self, n: int, answered: str, code: int, since: float) -> float:
+        """
+        @see: L{ISessionJournal.reply}
         """
         now = self.seconds()
-        self._journal.counts["request"] += 1
-        self._append(now, "request", {"session": self.session, "n": n, **fields})
+        self._counts["reply"] += 1
+        took = max(0, toMicros(now) - toMicros(since))
+        self._bodies.append(
+            f'"time":"{toText(toMicros(now))}{self._reply}{n},{answered},'
+            f'"code":{code},"duration_us":{took}'
+        )
         return now
 
-    def reply(self, n: int, fields: dict[str, object], code: int, since: float) -> None:
+    def exchanges(
+        self, first: int, since: float, exchanges: Iterable[tuple[str, str, float]]
+    ) -> None:
         """
-        Tell of the reply to the C{n}-th request.
-
-        @param fields: What is sent, as far as it is recorded.
-        @param since: When the request was told, in seconds since the epoch.
+        @see: L{ISessionJournal.exchanges}
         """
-        now = self.seconds()
-        self._journal.counts["reply"] += 1
-        self._append(
-            now,
-            "reply",
-            {
-                "session": self.session,
-                "n": n,
-                **fields,
-                "code": code,
-                "duration_us": max(0, round((now - since) * 1e6)),
-            },
-        )
+        request, reply, add = self._request, self._reply, self._bodies.append
+        before = toMicros(since)
+        begun = toText(before)
+        n = first - 1
+        for asked, answered, now in exchanges:
+            n += 1
+            micros = toMicros(now)
+            done = toText(micros)
+            took = micros - before if micros > before else 0
+            add(f'"time":"{begun}{request}{n},"request":{quoted(asked)}')
+            add(
+                f'"time":"{done}{reply}{n},"reply":{quoted(answered)},'
+                f'"code":200,"duration_us":{took}'
+            )
+            before, begun = micros, done
+        self._n = n
+        self._counts["request"] += n + 1 - first
+        self._counts["reply"] += n + 1 - first
 
-    def data(self, direction: str, fields: dict[str, object]) -> None:
+    def data(self, direction: str, carried: str) -> None:
         """
         @see: L{ISessionJournal.data}
         """
-        self._journal.counts["gateway.data"] += 1
-        record = {"session": self.session, "direction": direction, **fields}
-        self._append(self.seconds(), "gateway.data", record)
+        now = toText(toMicros(self.seconds()))
+        self._counts["gateway.data"] += 1
+        self._bodies.append(f'"time":"{now}{self._data}"{direction}",{carried}')
 
     def commit(self) -> Deferred[None] | None:
         """
         @see: L{ITrail.commit}
         """
-        return self._journal.commit()
+        self._handOver()
+        return self._journal.trail.commit()
+
+    def _handOver(self) -> None:
+        """
+        Give to the trail what waits.
+        """
+        if self._bodies:
+            bodies, self._bodies = self._bodies, []
+            self._journal.trail.extend(self.session, self._n, bodies)
+
+
+def _afterTime(event: str, session: str, then: str) -> str:
+    """
+    What stands in each record of a session between its time and what differs.
+    """
+    return f'","event":{quoted(event)},"session":{quoted(session)},"{then}":'

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.interfaces import AuditUnavailable
+from tcpsvc.jsontext import quoted
 from tcpsvc.sockets import Transport
 
 MAX_WAITING_OCTETS = 256 * 1024
@@ -31,18 +32,18 @@ What of each chunk is recorded.
 """
 
 
-def payload(data: bytes, kind: str) -> dict[str, object]:
+def payload(data: bytes, kind: str) -> str:
     """
-    The fields of a record that say what was carried.
+    The members of a record that say what was carried, in JSON.
 
     @param kind: One of L{PAYLOADS}.
     """
     if kind == "digest":
-        return {"octets": len(data), "sha256": sha256(data).hexdigest()}
+        return f'"octets":{len(data)},"sha256":"{sha256(data).hexdigest()}"'
     try:
-        return {"data": data.decode("utf-8")}
+        return f'"data":{quoted(data.decode("utf-8"))}'
     except UnicodeDecodeError:
-        return {"data_b64": b64encode(data).decode("ascii")}
+        return f'"data_b64":"{b64encode(data).decode("ascii")}"'
 
 
 @define(eq=False)

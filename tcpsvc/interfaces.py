@@ -7,7 +7,7 @@ in this package is named beside it, and tests bring twins of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -94,6 +94,14 @@ class ITrail(Interface):
         @param fields: What belongs to it, as JSON primitives.
         """
 
+    def extend(session: str, n: int, bodies: Sequence[str]) -> None:
+        """
+        Take records of what happens in a session: those of which there are many.
+
+        @param n: The number of the session's last request.
+        @param bodies: The records, as from L{tcpsvc.audit.chain.body}.
+        """
+
     def write() -> None:
         """
         Write all that was taken, for whom it is enough that it will be forced to
@@ -126,27 +134,41 @@ class ISessionJournal(Interface):
         @return: The time in seconds since the epoch.
         """
 
-    def request(n: int, fields: dict[str, object]) -> float:
+    def request(n: int, asked: str, moment: float) -> None:
         """
         Tell of the C{n}-th request of the session.
 
-        @return: When it was told, in seconds since the epoch.
+        @param asked: The members of its record that say what was asked, in JSON.
+        @param moment: When it was taken in hand, in seconds since the epoch.
         """
 
-    def reply(n: int, fields: dict[str, object], code: int, since: float) -> None:
+    def reply(n: int, answered: str, code: int, since: float) -> float:
         """
         Tell of the reply to the C{n}-th request.
 
-        @param fields: What is sent, as far as it is recorded.
-        @param since: When the request was told, in seconds since the epoch.
+        @param answered: The members of its record that say what is sent, in JSON.
+        @param since: When the request was taken in hand, in seconds since the epoch.
+        @return: When the reply was told.
         """
 
-    def data(direction: str, fields: dict[str, object]) -> None:
+    def exchanges(
+        first: int, since: float, exchanges: Iterable[tuple[str, str, float]]
+    ) -> None:
+        """
+        Tell of requests that followed each other, and of their replies of code 200.
+
+        @param first: The number of the first.
+        @param since: When it was taken in hand, in seconds since the epoch.
+        @param exchanges: The requests, the replies as they are sent, and when those
+            were there.
+        """
+
+    def data(direction: str, carried: str) -> None:
         """
         Tell of a chunk of octets that is carried.
 
         @param direction: C{in} from the client, C{out} to it.
-        @param fields: What it is, as far as it is recorded.
+        @param carried: The members of its record that say what it is, in JSON.
         """
 
     def commit() -> Deferred[None] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 from tcpsvc.commands import Command, Commands
+from tcpsvc.jsontext import quoted
 from tcpsvc.wire import BadRequest, Reply, Request
 
 _OUR_WORDS = ("BAD-ARGUMENT", "COMMAND-FAILED", "LINE-TOO-LONG", "NOT-UTF-8")
@@ -20,45 +21,57 @@ The words of errors that the service itself has chosen, not a command.
 
 class Recorded:
     """
-    Makes the fields of records.
+    Makes the members of records, in JSON.
     """
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
 
-    def request(self, event: Request | BadRequest) -> dict[str, object]:
+    def request(self, event: Request | BadRequest, command: Command | None) -> str:
         """
-        @return: The fields that say what was asked.
+        @param command: The command that a request is for, if there is one.
+        @return: What says what was asked.
         """
+        if command is not None and not command.secret and type(event) is Request:
+            return f'"request":{quoted(event.line)}'
         command = self._commandOf(event)
         if command is not None and command.secret:
-            return {"request": command.verb, "argument_octets": _argumentOctets(event)}
+            return (
+                f'"request":{quoted(command.verb)},'
+                f'"argument_octets":{_argumentOctets(event)}'
+            )
         if isinstance(event, Request):
-            return {"request": event.line}
-        fields: dict[str, object]
+            return f'"request":{quoted(event.line)}'
         try:
-            fields = {"request": event.head.decode("utf-8")}
+            asked = f'"request":{quoted(event.head.decode("utf-8"))}'
         except UnicodeDecodeError:
-            fields = {"request_b64": b64encode(event.head).decode("ascii")}
+            asked = f'"request_b64":"{b64encode(event.head).decode("ascii")}"'
         if event.octets > len(event.head):
-            fields["octets"] = event.octets
-        return fields
+            asked += f',"octets":{event.octets}'
+        return asked
 
-    def reply(self, event: Request | BadRequest, reply: Reply) -> dict[str, object]:
+    def reply(
+        self,
+        event: Request | BadRequest,
+        command: Command | None,
+        reply: Reply,
+        text: str,
+    ) -> str:
         """
-        @return: The fields that say what was answered. What a command with a
-            secret argument has to complain of may repeat it.
+        @param command: The command that a request is for, if there is one.
+        @param text: The reply as it is sent.
+        @return: What says what was answered. What a command with a secret argument
+            has to complain of may repeat it.
         """
-        command = self._commandOf(event)
+        if command is None:
+            command = self._commandOf(event)
         if command is None or not (
             command.secretReply or (command.secret and reply.isError)
         ):
-            return {"reply": str(reply)}
+            return f'"reply":{quoted(text)}'
         word = reply.word if reply.word in _OUR_WORDS else ""
-        return {
-            "reply": f"{reply.code} {word}".rstrip(),
-            "reply_octets": len(reply.encode()) - len("\r\n"),
-        }
+        said = f"{reply.code} {word}".rstrip()
+        return f'"reply":{quoted(said)},"reply_octets":{len(text.encode())}'
 
     def _commandOf(self, event: Request | BadRequest) -> Command | None:
         """

@@ -53,6 +53,7 @@ from tcpsvc.gateway import GatewayBackend, GatewaySettings
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.interfaces import AuditUnavailable, IBackend
 from tcpsvc.pending import PendingLimit
+from tcpsvc.prompt import sendAtOnce
 from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
 from tcpsvc.sockets import Closing, holdAcceptsDown, written
@@ -344,6 +345,7 @@ class ExclusiveService(Service):
         if not ports:
             raise StartError(f"cannot listen on {description}: it does not say when")
         holdAcceptsDown(ports[0])
+        sendAtOnce(ports[0])
         self._ports += ports
 
     def _described(self) -> list[str]:

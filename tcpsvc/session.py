@@ -23,15 +23,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.answering import Answering
-from tcpsvc.commands import Commands
+from tcpsvc.batch import Batch
+from tcpsvc.commands import Command, Commands
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession, ISessionJournal
 from tcpsvc.recorded import Recorded
 from tcpsvc.sockets import Transport
 from tcpsvc.wire import (
     MAX_REQUEST_OCTETS,
-    BadRequest,
     Event,
+    Negotiation,
     Reply,
     Request,
     RequestParser,
@@ -40,11 +41,6 @@ from tcpsvc.wire import (
 MAX_WAITING_OCTETS = 65536
 """
 How many octets of requests may wait for their turn before no more are read.
-"""
-
-MAX_GATHERED_OCTETS = 65536
-"""
-How many octets of replies are gathered before they are sent.
 """
 
 
@@ -79,6 +75,7 @@ class CommandSession(LineReceiver):
         self.bytesOut = 0
         self._client = client
         self._commands = commands
+        self._find = commands.find
         self._recorded = recorded
         self._greeting = greeting
         self._journal = journal
@@ -187,68 +184,49 @@ class CommandSession(LineReceiver):
 
         @return: Whether there was any.
         """
-        waiting = self._waiting
-        gathered: list[bytes] = []
-        octets = 0
-        reason = ""
-        while waiting and octets < MAX_GATHERED_OCTETS and not reason:
-            event = waiting[0]
-            if isinstance(event, Request):
-                if not self._commands.isPure(event):
-                    break
-                reply = self._replied(event)
-                answer = reply.encode()
-                reason = "quit" if reply.closes else ""
-            elif isinstance(event, BadRequest):
-                answer = self._replied(event).encode()
-                reason = "line-too-long" if event.reply.closes else ""
-            else:
-                answer = event.answer
-            waiting.popleft()
-            gathered.append(answer)
-            octets += len(answer)
-        if gathered:
-            self._whenRecorded(self._send, b"".join(gathered), reason)
-        return bool(gathered)
-
-    def _replied(self, event: Request | BadRequest) -> Reply:
-        """
-        Tell of a request that has no effect, and of the reply to it.
-
-        @return: The reply, which may leave when all is recorded.
-        """
-        since = self._recordRequest(event)
-        if isinstance(event, Request):
-            reply = self._commands.answerNow(event)
-        else:
-            reply = event.reply
-        self._recordReply(event, reply, since)
-        return reply
+        batch = Batch(self._commands, self._recorded, self._journal, self.requests)
+        batch.answer(self._waiting)
+        if batch.requests == self.requests:
+            return False
+        self.requests = batch.requests
+        self._client.lastRequest = batch.moment
+        self._whenRecorded(self._send, batch.octets, batch.ends)
+        return True
 
     def _answerOne(self, event: Event) -> None:
         """
         Record a request, act on it, and answer.
         """
+        if isinstance(event, Negotiation):
+            self._write(event.answer)
+            return
         assert isinstance(event, Request)
-        since = self._recordRequest(event)
-        self._whenRecorded(self._act, event, since)
+        command = self._find(event.verb)
+        self.requests += 1
+        since = self._journal.seconds()
+        asked = self._recorded.request(event, command)
+        self._journal.request(self.requests, asked, since)
+        self._client.lastRequest = since
+        self._whenRecorded(self._act, event, command, since)
 
-    def _act(self, request: Request, since: float) -> None:
+    def _act(self, request: Request, command: Command, since: float) -> None:
         """
         Act on a request that is recorded.
         """
-        reply = self._commands.answer(request)
+        reply = self._commands.answer(request, command)
         if self._stopped:
             # The command itself has ended the session.
             if not isinstance(reply, Reply):
                 reply.cancel()
         elif isinstance(reply, Reply):
-            self._finish(request, reply, since)
+            self._finish(reply, request, command, since)
         else:
             self._late = reply
-            reply.addCallback(self._cameLate, request, since)
+            reply.addCallback(self._cameLate, request, command, since)
 
-    def _cameLate(self, reply: Reply, request: Request, since: float) -> None:
+    def _cameLate(
+        self, reply: Reply, request: Request, command: Command, since: float
+    ) -> None:
         """
         A late reply is here, or its command has given up.
         """
@@ -257,18 +235,22 @@ class CommandSession(LineReceiver):
             return
         self._client.lastRequest = self._journal.seconds()
         try:
-            self._finish(request, reply, since)
+            self._finish(reply, request, command, since)
         except AuditUnavailable as error:
             self._cannotRecord(Failure(error))
         self._answer()
 
-    def _finish(self, request: Request, reply: Reply, since: float) -> None:
+    def _finish(
+        self, reply: Reply, request: Request, command: Command, since: float
+    ) -> None:
         """
         Record a reply and then send it.
         """
-        self._recordReply(request, reply, since)
+        text = str(reply)
+        answered = self._recorded.reply(request, command, reply, text)
+        self._journal.reply(self.requests, answered, reply.code, since)
         reason = "quit" if reply.closes else ""
-        self._whenRecorded(self._send, reply.encode(), reason)
+        self._whenRecorded(self._send, f"{text}\r\n".encode(), reason)
 
     def _send(self, octets: bytes, reason: str) -> None:
         """
@@ -288,28 +270,6 @@ class CommandSession(LineReceiver):
         self.transport.write(octets)
 
     # Records.
-
-    def _recordRequest(self, event: Request | BadRequest) -> float:
-        """
-        Tell the journal of the next request.
-
-        @return: When that was, in seconds since the epoch.
-        """
-        self.requests += 1
-        now = self._journal.request(self.requests, self._recorded.request(event))
-        self._client.lastRequest = now
-        return now
-
-    def _recordReply(
-        self, event: Request | BadRequest, reply: Reply, since: float
-    ) -> None:
-        """
-        Tell the journal of the reply to the last request.
-
-        @param since: When the request was told, in seconds since the epoch.
-        """
-        fields = self._recorded.reply(event, reply)
-        self._journal.reply(self.requests, fields, reply.code, since)
 
     def _whenRecorded(self, then: Callable[..., None], *arguments: object) -> None:
         """

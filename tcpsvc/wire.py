@@ -34,6 +34,7 @@ The longest reply that L{ReplyParser} takes, in octets with all its lines.
 """
 
 _LINE_BREAK = re.compile("\r\n|\n|\r")
+_made = tuple.__new__
 _REPLY_LINE = re.compile(r"([2-5][0-9][0-9])([ -]|$)(.*)", re.DOTALL)
 
 
@@ -72,21 +73,25 @@ class Reply(NamedTuple):
         The reply as it is sent, without the last line's ending. What UTF-8
         cannot say (a lone surrogate) is written as an escape.
         """
-        text = self.text
-        if not text.isascii():
-            text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-        if "\n" not in text and "\r" not in text:
-            return f"{self.code} {text}"
-        *others, last = _LINE_BREAK.split(text)
-        return "".join(f"{self.code}-{line}\r\n" for line in others) + (
-            f"{self.code} {last}"
-        )
+        return written(self.code, self.text)
 
     def encode(self) -> bytes:
         """
         @return: The octets to send.
         """
         return f"{self}\r\n".encode()
+
+
+def written(code: int, text: str) -> str:
+    """
+    @return: What C{str} gives of a L{Reply} with this code and text.
+    """
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if "\n" not in text and "\r" not in text:
+        return f"{code} {text}"
+    *others, last = _LINE_BREAK.split(text)
+    return "".join(f"{code}-{line}\r\n" for line in others) + f"{code} {last}"
 
 
 class Request(NamedTuple):
@@ -176,22 +181,38 @@ class RequestParser:
                 events.append(Negotiation(answers))
         if not data:
             return events
-        first, *others = self._withLineFeeds(data).split(b"\n")
-        if not others:
-            self._keep(first, events)
-            return events
-        rest = others.pop()
+        data = self._withLineFeeds(data)
         if self._rest:
+            first, ended, data = data.partition(b"\n")
             self._keep(first, events)
+            if not ended:
+                return events
             self._endKept(events)
-        else:
-            others.insert(0, first)
-        for line in others:
-            if line and not self._closed:
-                self._lineEnded(line, len(line), events)
+        whole, _, rest = data.rpartition(b"\n")
+        if whole and not self._closed:
+            self._linesEnded(whole, events)
         if rest and not self._closed:
             self._keep(rest, events)
         return events
+
+    def _linesEnded(self, whole: bytes, events: list[Event]) -> None:
+        """
+        Make events of lines that stand in one chunk, with LF between them.
+        """
+        if not whole.isascii():
+            for line in whole.split(b"\n"):
+                if line and not self._closed:
+                    self._lineEnded(line, len(line), events)
+            return
+        client = self._client
+        for text in whole.decode("ascii").split("\n"):
+            if len(text) > MAX_REQUEST_OCTETS:
+                self._lineEnded(text.encode("ascii"), len(text), events)
+                if self._closed:
+                    return
+            elif text:
+                verb, _, argument = text.partition(" ")
+                events.append(_made(Request, (text, verb.upper(), argument, client)))
 
     def _withLineFeeds(self, data: bytes) -> bytes:
         """

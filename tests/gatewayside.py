@@ -16,7 +16,7 @@ that a test can see what came before what::
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -50,7 +50,7 @@ from tcpsvc.sockets import Closing
 from tcpsvc.tls import ServerTLS
 from tests.certificates import authority
 from tests.peers import HOST, Peer, Socket, clientContext, serverMaterial
-from tests.support import LogLines, clockAtEpoch
+from tests.support import LogLines, clockAtEpoch, recordOf
 
 History = list[tuple[str, bytes]]
 """
@@ -99,6 +99,13 @@ class Ledger:
     def append(self, moment: float, event: str, fields: dict[str, object]) -> None:
         """Take a record."""
         self._taken.append((event, fields))
+
+    def extend(self, session: str, n: int, bodies: Sequence[str]) -> None:
+        """Take records of a session."""
+        for body in bodies:
+            _, event, fields = recordOf(body)
+            assert fields["session"] == session, body
+            self._taken.append((event, fields))
 
     def write(self) -> None:
         """Write what was taken."""

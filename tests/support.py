@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +37,24 @@ When the clocks of tests begin, in seconds since the epoch.
 """
 
 
+def recordOf(body: str) -> tuple[float, str, dict[str, object]]:
+    """
+    Read back what stands in a record between C{seq} and C{prev}; it has to be one
+    line of ASCII, and to begin with its time and event.
+
+    @return: When it happened, its event's name, and the further fields.
+    """
+    assert body.isascii(), body
+    assert "\n" not in body, body
+    assert "\r" not in body, body
+    fields = json.loads(f"{{{body}}}")
+    assert list(fields)[:2] == ["time", "event"], body
+    time = fields.pop("time")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", time), body
+    moment = datetime.fromisoformat(time[:-1] + "+00:00").timestamp()
+    return moment, fields.pop("event"), fields
+
+
 @implementer(ITrail)
 @define
 class MemoryTrail:
@@ -48,6 +68,7 @@ class MemoryTrail:
     @ivar blocked: What is said of that beforehand.
     @ivar pending: If a list, commits answer with Deferreds, kept there for the
         test to fire.
+    @ivar requests: The number of each session's last request, as it was said.
     """
 
     taken: list[tuple[float, str, dict[str, object]]] = field(factory=list)
@@ -58,6 +79,7 @@ class MemoryTrail:
     pending: list[Deferred[None]] | None = None
     lastBlocked: str = ""
     head: str = "0" * 64
+    requests: dict[str, int] = field(factory=dict)
 
     @property
     def records(self) -> int:
@@ -67,6 +89,14 @@ class MemoryTrail:
     def append(self, moment: float, event: str, fields: dict[str, object]) -> None:
         """Take a record."""
         self.taken.append((moment, event, fields))
+
+    def extend(self, session: str, n: int, bodies: Sequence[str]) -> None:
+        """Take records of a session."""
+        self.requests[session] = n
+        for body in bodies:
+            record = recordOf(body)
+            assert record[2]["session"] == session, body
+            self.taken.append(record)
 
     def write(self) -> None:
         """Keep what was taken, or not."""
@@ -94,6 +124,22 @@ class MemoryTrail:
     def of(self, event: str) -> list[dict[str, object]]:
         """The fields of all committed records of one event."""
         return [fields for _, name, fields in self.kept if name == event]
+
+
+class BodiesTrail(MemoryTrail):
+    """
+    A trail that keeps what stands in the records of sessions as it was handed over.
+
+    @ivar bodies: That.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[str] = []
+
+    def extend(self, session: str, n: int, bodies: Sequence[str]) -> None:
+        """Take records of a session."""
+        self.bodies += bodies
 
 
 @implementer(ILogObserver)

@@ -30,6 +30,21 @@ def request(verb: str = "DO", argument: str = "") -> Request:
     return Request(line, verb, argument, clientNamed(session="session-7"))
 
 
+def answered(answering: Answering, request: Request) -> Reply | Deferred[Reply]:
+    """
+    @return: What a request is answered by the command that it is for.
+    """
+    return answering.answer(request, answering.find(request.verb))
+
+
+def answeredNow(answering: Answering, request: Request) -> Reply:
+    """
+    @return: What a request for a pure command is answered.
+    """
+    called = answering.call(request, answering.find(request.verb))
+    return answering.settled(called, request)
+
+
 class _Awaitable:
     """
     What can be awaited and is no coroutine.
@@ -65,8 +80,8 @@ class AnsweringTests(SynchronousTestCase):
         @return: The reply to a request whose argument is C{argument}; it has to
             be there at once, without a Deferred.
         """
-        reply = self.answering(function, argument="TEXT").answer(
-            request(argument=argument)
+        reply = answered(
+            self.answering(function, argument="TEXT"), request(argument=argument)
         )
         assert isinstance(reply, Reply)
         return reply
@@ -75,7 +90,7 @@ class AnsweringTests(SynchronousTestCase):
         """
         @return: The reply that comes as a Deferred.
         """
-        reply = self.answering(function).answer(request())
+        reply = answered(self.answering(function), request())
         assert isinstance(reply, Deferred)
         return reply
 
@@ -117,7 +132,7 @@ class AnsweringTests(SynchronousTestCase):
             got.append(request)
             return ""
 
-        self.answering(do, argument="TEXT").answer(asked)
+        answered(self.answering(do, argument="TEXT"), asked)
         self.assertIs(got[0], asked)
 
     def test_alias(self) -> None:
@@ -125,7 +140,7 @@ class AnsweringTests(SynchronousTestCase):
         A command answers to its other verbs too.
         """
         answering = self.answering(lambda request: request.verb)
-        self.assertEqual(answering.answer(request("ALSO")), Reply(200, "ALSO"))
+        self.assertEqual(answered(answering, request("ALSO")), Reply(200, "ALSO"))
 
     def test_deferred(self) -> None:
         """
@@ -169,10 +184,10 @@ class AnsweringTests(SynchronousTestCase):
         """
         answering = self.answering(lambda request: "")
         self.assertEqual(
-            answering.answer(request("NO")),
+            answered(answering, request("NO")),
             Reply(500, "UNKNOWN-COMMAND NO: HELP lists the commands"),
         )
-        reply = answering.answer(request("N" * 4000))
+        reply = answered(answering, request("N" * 4000))
         assert isinstance(reply, Reply)
         self.assertIn(f" {'N' * MAX_SHOWN_VERB}:", reply.text)
         self.assertEqual(self.log.events, [])
@@ -185,7 +200,7 @@ class AnsweringTests(SynchronousTestCase):
         calls: list[Request] = []
         answering = self.answering(calls.append)
         self.assertEqual(
-            answering.answer(request(argument="x")),
+            answered(answering, request(argument="x")),
             Reply(501, "BAD-ARGUMENT DO takes no argument"),
         )
         self.assertEqual(calls, [])
@@ -379,31 +394,48 @@ class AnsweringTests(SynchronousTestCase):
         late.cancel()
         self.assertEqual(self.successResultOf(late), Reply(200, "cleaned up"))
 
-    def test_isPure(self) -> None:
+    def test_find(self) -> None:
         """
-        A request is pure if its command is, or if there is none to have an
-        effect.
+        A command is found by each of its verbs, and says whether it is pure; for
+        another verb there is none.
         """
-        pure = self.answering(lambda request: "", pure=True)
-        self.assertTrue(pure.isPure(request()))
-        self.assertTrue(pure.isPure(request("ALSO")))
-        impure = self.answering(lambda request: "")
-        self.assertFalse(impure.isPure(request()))
-        self.assertFalse(impure.isPure(request("ALSO")))
-        self.assertTrue(impure.isPure(request("UNKNOWN")))
+        for pure in (True, False):
+            answering = self.answering(lambda request: "", pure=pure)
+            command = answering.find("DO")
+            assert command is not None
+            self.assertIs(command.pure, pure)
+            self.assertIs(answering.find("ALSO"), command)
+            self.assertIsNone(answering.find("UNKNOWN"))
+
+    def test_call(self) -> None:
+        """
+        The text that a command returns is left as it is, for there is most of it;
+        settled, it is the reply with code 200. So it is with text of a kind of its
+        own.
+        """
+
+        class Text(str):
+            """Text of a kind of its own."""
+
+        answering = self.answering(lambda request: "done")
+        self.assertEqual(answering.call(request(), answering.find("DO")), "done")
+        self.assertEqual(answering.settled("done", request()), Reply(200, "done"))
+        answering = self.answering(lambda request: Text("done"))
+        self.assertEqual(answeredNow(answering, request()), Reply(200, "done"))
+        self.assertEqual(answered(answering, request()), Reply(200, "done"))
 
     def test_answerNow(self) -> None:
         """
         A pure command's answer is there at once, and so is its failure.
         """
         answering = self.answering(lambda request: "done", pure=True)
-        self.assertEqual(answering.answerNow(request()), Reply(200, "done"))
-        self.assertEqual(answering.answerNow(request("NO")).word, "UNKNOWN-COMMAND")
+        self.assertEqual(answeredNow(answering, request()), Reply(200, "done"))
+        self.assertEqual(answeredNow(answering, request("NO")).word, "UNKNOWN-COMMAND")
 
         def do(_: Request) -> str:
             raise LookupError(SECRET)
 
-        self.assertEqual(self.answering(do, pure=True).answerNow(request()), FAILED)
+        self.assertEqual(answeredNow(self.answering(do, pure=True), request()), FAILED)
         self.assertLogged(LookupError, SECRET)
 
     def test_latePure(self) -> None:
@@ -415,8 +447,9 @@ class AnsweringTests(SynchronousTestCase):
         answering = self.answering(
             lambda request: Deferred(cancelled.append), pure=True
         )
-        self.assertEqual(answering.answerNow(request()), FAILED)
+        self.assertEqual(answeredNow(answering, request()), FAILED)
         self.assertEqual(len(cancelled), 1)
+        self.assertFalse(answering.over)
         failures = [event for event in self.log.events if "log_failure" in event]
         (event,) = failures
         failure = event["log_failure"]

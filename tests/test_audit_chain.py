@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.audit.chain import NOTHING_BEFORE, BrokenRecord, Chain, parsed
+from tcpsvc.audit.chain import NOTHING_BEFORE, BrokenRecord, Chain, body, parsed
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=())).map(
     lambda text: text.encode("utf-16", "surrogatepass").decode(
@@ -142,6 +142,54 @@ class ChainTests(SynchronousTestCase):
         """
         line = Chain().link(0.0, "e", {"name": "Zoë \U0001f52c"})
         self.assertIn(rb'"name":"Zo\u00eb \ud83d\udd2c"', line)
+
+
+class ExtendTests(SynchronousTestCase):
+    """
+    Tests for L{Chain.extend} and L{body}.
+    """
+
+    def test_body(self) -> None:
+        """
+        A body is what stands in a record between its number and its link.
+        """
+        self.assertEqual(
+            '"time":"2027-01-15T08:00:00.000001Z","event":"e","n":1,"x":"\\u00df"',
+            body(1_800_000_000.000001, "e", {"n": 1, "x": "\u00df"}),
+        )
+        self.assertEqual(
+            '"time":"1970-01-01T00:00:00.000000Z","event":"e"', body(0.0, "e", {})
+        )
+
+    def test_nothing(self) -> None:
+        """
+        Of nothing comes nothing.
+        """
+        chain = Chain(4, "ab" * 32)
+        self.assertEqual(b"", chain.extend([]))
+        self.assertEqual((4, "ab" * 32), (chain.records, chain.head))
+
+    @given(st.lists(FIELDS, max_size=5), st.integers(0, 10**6))
+    def test_same(self, fields: list[dict[str, object]], before: int) -> None:
+        """
+        Records that are made together are the same as one by one, each with its
+        newline.
+        """
+        one, all_ = Chain(before, "ab" * 32), Chain(before, "ab" * 32)
+        lines = [one.link(float(at), "e", given) for at, given in enumerate(fields)]
+        self.assertEqual(
+            b"".join(line + b"\n" for line in lines),
+            all_.extend([body(float(at), "e", one) for at, one in enumerate(fields)]),
+        )
+        self.assertEqual((one.records, one.head), (all_.records, all_.head))
+
+    def test_notASCII(self) -> None:
+        """
+        A body that is not ASCII is refused, and leaves the chain as it was.
+        """
+        chain = Chain()
+        self.assertRaises(UnicodeEncodeError, chain.extend, ['"a":1', '"x":"\u00df"'])
+        self.assertEqual((0, NOTHING_BEFORE), (chain.records, chain.head))
 
 
 class FollowTests(SynchronousTestCase):

@@ -18,6 +18,7 @@ from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tcpsvc.audit.chain import body
 from tcpsvc.audit.disk import Disk
 from tcpsvc.audit.trail import Trail, openTrail
 from tests.support import EPOCH, Beside, auditKey, clockAtEpoch, verifiedRecords
@@ -263,7 +264,12 @@ class PowerCutTests(SynchronousTestCase):
             "n": self.number,
             "id": self.number,
         }
-        trail.append(self.clock.seconds(), event, {**fields, "x": "x" * octets})
+        fields["x"] = "x" * octets
+        moment = self.clock.seconds()
+        if event == "request":
+            trail.extend("s", self.number, [body(moment, event, fields)])
+        else:
+            trail.append(moment, event, fields)
         self.witness.state.moment = self.clock.seconds()
         self.witness.acknowledge(self.number, trail.commit())
 

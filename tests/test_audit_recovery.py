@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.trial.unittest import SynchronousTestCase
 
 from tcpsvc.audit import recovery
-from tcpsvc.audit.chain import Chain
+from tcpsvc.audit.chain import Chain, body
 from tcpsvc.audit.checkpoint import RECORDS_BETWEEN, Signer
 from tcpsvc.audit.file import TrailError, TrailFile, TrailInUse
 from tcpsvc.audit.recovery import Ending, recover
@@ -81,6 +81,14 @@ class RecoveryTestCase(SynchronousTestCase):
         )
 
 
+def request(session: str, n: int) -> str:
+    """
+    A record of a request, without its link.
+    """
+    fields: dict[str, object] = {"session": session, "n": n, "request": "X"}
+    return body(EPOCH, "request", fields)
+
+
 def session(
     name: str, requests: int = 0, closed: bool = False
 ) -> Callable[[Any], None]:
@@ -91,7 +99,7 @@ def session(
     def fill(trail: Any) -> None:
         trail.append(EPOCH, "session.opened", {"session": name})
         for n in range(1, requests + 1):
-            trail.append(EPOCH, "request", {"session": name, "n": n, "request": "X"})
+            trail.extend(name, n, [request(name, n)])
         if closed:
             trail.append(EPOCH, "session.closed", {"session": name})
 
@@ -388,7 +396,7 @@ class CostTests(RecoveryTestCase):
             self.path.unlink(missing_ok=True)
             trail = openedTrail(self.path)
             for _ in range(records):
-                trail.append(EPOCH, "request", {"session": "s", "n": 1})
+                trail.extend("s", 1, [request("s", 1)])
             trail.close()
             octets: list[int] = []
 
@@ -518,7 +526,7 @@ class FormerFileTests(RecoveryTestCase):
         def fill(trail: Any) -> None:
             session("long", 2)(trail)
             session("short", 1, closed=True)(trail)
-            trail.append(EPOCH, "request", {"session": "long", "n": 3})
+            trail.extend("long", 3, [request("long", 3)])
 
         self.crashed(fill)
         self.assertEqual({"long": 3}, self.recovered().left)

@@ -21,11 +21,18 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tcpsvc.audit.chain import NOTHING_BEFORE
+from tcpsvc.audit import trail as trailModule
+from tcpsvc.audit.chain import NOTHING_BEFORE, body
 from tcpsvc.audit.checkpoint import isSignedBy
 from tcpsvc.audit.disk import Disk, InThread
 from tcpsvc.audit.recovery import Ending
-from tcpsvc.audit.trail import MAX_KEPT, SYNC_POLICIES, Trail, openTrail
+from tcpsvc.audit.trail import (
+    MAX_KEPT,
+    MAX_UNSIGNED_OCTETS,
+    SYNC_POLICIES,
+    Trail,
+    openTrail,
+)
 from tcpsvc.interfaces import AuditUnavailable, ITrail
 from tcpsvc.keyfiles import readPrivateKey
 from tests.certificates import writeKeys
@@ -147,6 +154,24 @@ def write(trail: Trail, event: str = "e", **fields: object) -> Deferred[None] | 
     return trail.commit()
 
 
+def bodies(count: int, session: str = "s", first: int = 1, text: str = "") -> list[str]:
+    """
+    So many records of requests, without their links.
+    """
+    return [
+        body(EPOCH, "request", {"session": session, "n": n, "request": text})
+        for n in range(first, first + count)
+    ]
+
+
+def extend(trail: Trail, session: str, n: int, count: int) -> Deferred[None] | None:
+    """
+    Record so many requests of a session, the last of which is the C{n}-th.
+    """
+    trail.extend(session, n, bodies(count, session, n + 1 - count))
+    return trail.commit()
+
+
 class RecordTests(TrailTestCase):
     """
     What is written.
@@ -222,6 +247,27 @@ class RecordTests(TrailTestCase):
                 for name in ("seq", "time", "event", "prev"):
                     del record[name]
             self.assertEqual(expected, found)
+
+    def test_extended(self) -> None:
+        """
+        Records of a session are in the file as they were given, in order with all
+        others, in the one write of the commit, and not before.
+        """
+        trail = self.open()
+        faults = self.faults()
+        trail.append(EPOCH, "one", {})
+        trail.extend("s", 2, bodies(2, text="\u00df"))
+        trail.append(EPOCH, "two", {})
+        trail.extend("t", 0, [])
+        trail.extend("t", 1, bodies(1, "t"))
+        self.assertEqual(b"", self.path.read_bytes())
+        self.assertEqual(5, trail.records)
+        trail.commit()
+        self.assertEqual(1, faults.writes)
+        self.assertEqual(["one", "request", "request", "two", "request"], self.events())
+        _, first, *_, last = self.path.read_bytes().splitlines()
+        self.assertIn(f",{bodies(1, text=chr(0xDF))[0]},".encode(), first)
+        self.assertEqual(sha256(last).hexdigest(), trail.head)
 
     def test_impossible(self) -> None:
         """
@@ -320,6 +366,84 @@ class CheckpointTests(TrailTestCase):
             )
             trail.close()
             self.path.unlink()
+
+    def test_recordsOfSession(self) -> None:
+        """
+        So it is with the records of a session, however many come at once: it
+        follows after each thousand, not after all.
+        """
+        for together in (1, 3, 999, 1000, 1001, 5000):
+            trail = self.open()
+            for n in range(0, 5000, together):
+                count = min(together, 5000 - n)
+                extend(trail, "s", n + count, count)
+            self.assertEqual(("." * 1000 + "c") * 5, self.kinds())
+            numbers = [r["n"] for r in self.records() if "n" in r]
+            self.assertEqual([*range(1, 5001)], numbers)
+            trail.close()
+            self.path.unlink()
+
+    def test_recordsOfAll(self) -> None:
+        """
+        Records of all kinds count together.
+        """
+        trail = self.open()
+        for _ in range(10):
+            trail.append(EPOCH, "e", {})
+        trail.extend("s", 2500, bodies(2500))
+        trail.append(EPOCH, "e", {})
+        trail.commit()
+        self.assertEqual("." * 1000 + "c" + "." * 1000 + "c" + "." * 511, self.kinds())
+
+    def test_octets(self) -> None:
+        """
+        One follows after sixteen MiB of records at the latest, for a start has to
+        read what stands behind it; then it is counted from nothing again.
+        """
+        self.patch(trailModule, "MAX_UNSIGNED_OCTETS", 10_000)
+        text = "x" * 900
+        trail = self.open()
+        for n in range(1, 36):
+            trail.extend("s", n, bodies(1, first=n, text=text))
+            trail.commit()
+        self.assertEqual(("." * 10 + "c") * 3 + "." * 5, self.kinds())
+        trail.close()
+        self.path.unlink()
+        trail = self.open()
+        for _ in range(35):
+            write(trail, text=text)
+        kinds = self.kinds()
+        self.assertEqual(kinds[:11] + kinds[:11] + kinds[:11], kinds[:33])
+        self.assertEqual("." * 10 + "c", kinds[:11])
+        self.assertEqual(16 * 1024 * 1024, MAX_UNSIGNED_OCTETS)
+
+    def test_octetsTogether(self) -> None:
+        """
+        Records that come at once are too many together: then it follows them.
+        """
+        self.patch(trailModule, "MAX_UNSIGNED_OCTETS", 10_000)
+        trail = self.open()
+        trail.extend("s", 100, bodies(100, text="x" * 900))
+        trail.extend("s", 101, bodies(1, first=101))
+        trail.commit()
+        self.assertEqual("." * 100 + "c" + ".", self.kinds())
+
+    def test_octetsForgotten(self) -> None:
+        """
+        Records that could not be written do not count.
+        """
+        self.patch(trailModule, "MAX_UNSIGNED_OCTETS", 10_000)
+        trail = self.open()
+        extend(trail, "s", 1, 1)
+        faults = self.faults()
+        for _ in range(5):
+            faults.always = errno.ENOSPC
+            self.assertRaises(AuditUnavailable, extend, trail, "s", 2000, 1999)
+            faults.always = 0
+            self.clock.advance(1)
+        kinds = self.kinds()
+        extend(trail, "s", 2, 1)
+        self.assertEqual(kinds + ".", self.kinds())
 
     def test_time(self) -> None:
         """
@@ -423,11 +547,51 @@ class CheckpointTests(TrailTestCase):
         """
         trail = self.open()
         write(trail, "session.opened", session="a")
-        write(trail, "request", session="a", n=1)
+        extend(trail, "a", 1, 1)
         write(trail, "session.opened", session="b", control=True)
-        write(trail, "request", session="a", n=2)
+        write(trail, "session.opened", session="c")
+        extend(trail, "a", 6, 5)
         write(trail, "session.closed", session="b")
-        self.assertEqual({"a": 2}, self.records()[-1]["sessions"])
+        self.assertEqual({"a": 6, "c": 0}, self.records()[-1]["sessions"])
+
+    def test_sessionsBetween(self) -> None:
+        """
+        It says how many requests came before it, not how many came with those that
+        stand behind it; whatever these say.
+        """
+        for together in (1, 7, 5000):
+            trail = self.open()
+            write(trail, "session.opened", session="a")
+            made = []
+            for n in range(1, 2501):
+                fields: dict[str, object] = {"session": "a", "n": n}
+                asked = {**fields, "request": '"event":"request"'}
+                made.append(body(EPOCH, "request", asked))
+                said = {**fields, "reply": '"event":"request"'}
+                made.append(body(EPOCH, "reply", said))
+            for at in range(0, 5000, together):
+                some = made[at : at + together]
+                trail.extend("a", (at + len(some) + 1) // 2, some)
+                trail.commit()
+            requests = 0
+            for record in self.records():
+                requests += record["event"] == "request"
+                if record["event"] == "checkpoint":
+                    self.assertEqual({"a": requests}, record["sessions"])
+            self.assertEqual(2500, requests)
+            trail.close()
+            self.path.unlink()
+
+    def test_endedSession(self) -> None:
+        """
+        One that has ended does not come back, whatever is recorded of it late.
+        """
+        trail = self.open()
+        write(trail, "session.opened", session="a")
+        write(trail, "session.closed", session="a")
+        extend(trail, "a", 1, 1)
+        trail.close()
+        self.assertEqual({}, self.records()[-1]["sessions"])
 
 
 class SyncTests(TrailTestCase):
@@ -591,7 +755,7 @@ class BlockedTests(TrailTestCase):
         message = f"{self.path}: cannot be written: {words}"
         for call in (self.trail.commit, self.trail.write):
             self.trail.append(EPOCH, "lost", {"text": "x" * 500})
-            self.trail.append(EPOCH, "request", {"session": "s", "n": 1})
+            self.trail.extend("s", 1, bodies(1))
             error = self.assertRaises(AuditUnavailable, call)
             self.assertEqual(message, str(error))
             self.assertEqual(message, self.trail.blocked)
@@ -695,6 +859,24 @@ class BlockedTests(TrailTestCase):
         broken.restore()
         self.assertWorks()
 
+    def test_extended(self) -> None:
+        """
+        Records of a session that cannot be written are taken back, many or few, with
+        the checkpoints between them; the chain goes on as if they had never been.
+        """
+        self.disk.coming = [70_000, -errno.ENOSPC]
+        before = self.path.read_bytes(), self.trail.records, self.trail.head
+        for count in (2500, 1):
+            self.disk.always = errno.ENOSPC
+            self.assertRaises(AuditUnavailable, extend, self.trail, "s", count, count)
+            self.assertEqual(
+                before, (self.path.read_bytes(), self.trail.records, self.trail.head)
+            )
+        self.disk.always = 0
+        self.assertWorks()
+        extend(self.trail, "s", 1, 1)
+        self.assertEqual(["session.opened", "next", "request"], self.events())
+
     def test_kept(self) -> None:
         """
         What happens all the same is kept: refusals, failed handshakes, and the
@@ -713,7 +895,11 @@ class BlockedTests(TrailTestCase):
             ("service.stopped", {}),
         )
         for second, (event, fields) in enumerate(happened):
-            self.trail.append(EPOCH + second, event, dict(fields))
+            moment = EPOCH + second
+            if event in ("request", "reply"):
+                self.trail.extend("s", 1, [body(moment, event, fields)])
+            else:
+                self.trail.append(moment, event, dict(fields))
             self.assertRaises(AuditUnavailable, self.trail.write)
         self.disk.always = 0
         self.clock.advance(1)
@@ -884,7 +1070,12 @@ class BlockedTests(TrailTestCase):
                 self.clock.advance(1)
                 continue
             try:
-                write(self.trail, event, session="s", n=0, number=number)
+                if event == "request":
+                    fields = {"session": "s", "n": 0, "number": number}
+                    self.trail.extend("s", 0, [body(EPOCH, event, fields)])
+                    self.trail.commit()
+                else:
+                    write(self.trail, event, session="s", number=number)
             except AuditUnavailable:
                 refused.append((event, number))
             else:

@@ -8,6 +8,7 @@ import re
 from datetime import datetime, timezone
 
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 import tcpsvc
@@ -15,8 +16,10 @@ from tcpsvc.answering import Answering
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
 from tcpsvc.commands import Commands, CommandsError, command, commandsOf
 from tcpsvc.events import SESSION_REFUSED
+from tcpsvc.recorded import Recorded
+from tcpsvc.session import CommandSession
 from tcpsvc.slot import Slot
-from tcpsvc.wire import Reply, Request, RequestParser
+from tcpsvc.wire import Reply, ReplyParser, Request, RequestParser
 from tests.support import (
     EPOCH,
     clientNamed,
@@ -70,7 +73,9 @@ class _BuiltinTests(SynchronousTestCase):
         """
         (request,) = RequestParser(self.alice).feed(line.encode() + b"\n")
         assert isinstance(request, Request)
-        reply = Answering(self.commands(), self.journal.log).answer(request)
+        commands = self.commands()
+        answering = Answering(commands, self.journal.log)
+        reply = answering.answer(request, commands.find(request.verb))
         assert isinstance(reply, Reply)
         return reply
 
@@ -106,10 +111,11 @@ class ServiceCommandsTests(_BuiltinTests):
 
     def test_pure(self) -> None:
         """
-        All of them do nothing but answer, save the one that ends the session.
+        All of them do nothing but answer, save the one that ends the session. And
+        of STATUS the request has to be on record before, for it tells of it.
         """
         self.assertEqual(
-            [one.verb for one in self.commands() if not one.pure], ["QUIT"]
+            [one.verb for one in self.commands() if not one.pure], ["STATUS", "QUIT"]
         )
 
     def test_echo(self) -> None:
@@ -194,7 +200,8 @@ class ServiceCommandsTests(_BuiltinTests):
         self.hold()
         session = self.journal.ofSession("session-1")
         for n in (1, 2):
-            session.request(n, {"request": "NOOP"})
+            session.request(n, '"request":"NOOP"', EPOCH)
+        session.commit()
         record: dict[str, object] = {
             "address": "192.0.2.2:5",
             "identity": self.alice.identity.asRecord(),
@@ -220,6 +227,28 @@ class ServiceCommandsTests(_BuiltinTests):
                 "211 audit_state: open",
             ],
         )
+
+    def test_statusOfItself(self) -> None:
+        """
+        The figures of STATUS include its own request, and what came with it.
+        """
+        commands = self.commands()
+        session = CommandSession(
+            self.alice,
+            Answering(commands, self.journal.log),
+            Recorded(commands),
+            Reply(220, "hello"),
+            self.journal.ofSession("session-1"),
+            lambda reason: None,
+        )
+        transport = StringTransport()
+        session.makeConnection(transport)
+        session.dataReceived(b"VERSION\r\nSTATUS\r\nVERSION\r\nSTATUS\r\n")
+        _, _, first, _, second = ReplyParser().feed(transport.value())
+        self.assertIn("requests: 2", first.lines)
+        self.assertIn("audit_records: 3", first.lines)
+        self.assertIn("requests: 4", second.lines)
+        self.assertIn("audit_records: 7", second.lines)
 
     def test_statusBlocked(self) -> None:
         """

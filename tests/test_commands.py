@@ -166,6 +166,22 @@ class DecoratorTests(SynchronousTestCase):
         self.assertEqual(commandsOf(x), [Command("X", x)])
         self.assertTrue(commandsOf(state)[0].pure)
 
+    def test_hides(self) -> None:
+        """
+        A command that has anything secret says so.
+        """
+        for secret in (False, True):
+            for secretReply in (False, True):
+                hides = secret or secretReply
+                one = Command("X", state, secret=secret, secretReply=secretReply)
+                self.assertIs(one.hides, hides)
+
+                @command("Y", secret=secret, secretReply=secretReply)
+                def y(_: Request) -> str:
+                    return ""
+
+                self.assertIs(commandsOf(y)[0].hides, hides)
+
     def test_badVerbs(self) -> None:
         """
         A verb that no request could have is refused at once, as an alias too.

@@ -5,6 +5,7 @@ Tests for L{tcpsvc.events}: that catalogue, code and documentation say the same.
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from attrs import define
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import succeed
 from twisted.internet.protocol import Factory
@@ -22,6 +25,8 @@ from twisted.trial.unittest import SynchronousTestCase
 import tcpsvc
 from tcpsvc import events
 from tcpsvc.admission import MAX_CONTROLS
+from tcpsvc.audit.chain import Chain, body
+from tcpsvc.audit.chain import parsed as parsedRecord
 from tcpsvc.commands import Command
 from tcpsvc.events import (
     AUDITED,
@@ -39,7 +44,15 @@ from tcpsvc.service import ExclusiveService, Settings
 from tcpsvc.tls import ALPN_CONTROL
 from tests.certificates import otherAuthority
 from tests.peers import House, Peer, Thing, clientContext, namedPair, serverMaterial
-from tests.support import EPOCH, LogLines, auditKey, clockAtEpoch, journalInMemory
+from tests.support import (
+    EPOCH,
+    BodiesTrail,
+    LogLines,
+    auditKey,
+    clockAtEpoch,
+    journalInMemory,
+)
+from tests.test_audit_chain import ANY_TEXT
 
 PACKAGE = Path(tcpsvc.__file__).parent
 REFERENCE = PACKAGE.parent / "docs" / "reference" / "events.rst"
@@ -52,6 +65,16 @@ The name in a certificate that nobody has looked at: its bearer made it.
 LOG_METHODS = ("debug", "info", "warn", "error", "critical", "failure", "emit")
 """
 The methods of L{twisted.logger.Logger} that take a format.
+"""
+
+NOOP = '"request":"NOOP"'
+"""
+What a record says of a request.
+"""
+
+OK = '"reply":"200 OK"'
+"""
+What a record says of a reply.
 """
 
 COMMON = ["seq", "time", "event", "prev"]
@@ -329,14 +352,11 @@ class CodeTests(SynchronousTestCase):
             for node in ast.walk(tree):
                 if isinstance(node, ast.Name) and path != "events.py":
                     used.add(getattr(events, node.id, None))
-                elif (
-                    isinstance(node, ast.Call)
-                    and ast.unparse(node.func) in ("self._append", "self._link")
-                    and len(node.args) > 1
-                    and isinstance(node.args[1], ast.Constant)
-                ):
-                    name = node.args[1].value
-                    used |= {event for event in AUDITED if event.name == name}
+                elif isinstance(node, ast.Call):
+                    place = {"_afterTime": 0, "body": 1}.get(ast.unparse(node.func), 9)
+                    for name in node.args[place : place + 1]:
+                        if isinstance(name, ast.Constant):
+                            used |= {one for one in AUDITED if one.name == name.value}
         self.assertEqual([event.name for event in AUDITED if event not in used], [])
 
     def test_complete(self) -> None:
@@ -705,23 +725,32 @@ class JournalTests(SynchronousTestCase):
         Record a request that cannot be recorded.
         """
         session = self.journal.ofSession("s")
-        session.request(1, {"request": "NOOP"})
+        session.request(1, NOOP, EPOCH)
         session.commit()
 
     def test_counts(self) -> None:
         """
-        Events are counted by their names, from nothing.
+        Events are counted by their names, from nothing, when they are told.
         """
         self.assertEqual(set(self.journal.counts.values()), {0})
         self.assertEqual(list(self.journal.counts), [event.name for event in AUDITED])
         session = self.journal.ofSession("s")
-        session.request(1, {"request": "NOOP"})
-        session.request(2, {"request": "NOOP"})
-        session.reply(1, {"reply": "200 OK"}, 200, EPOCH)
+        session.request(1, NOOP, EPOCH)
+        session.request(2, NOOP, EPOCH)
+        session.reply(1, OK, 200, EPOCH)
         self.journal.tell(HANDSHAKE_FAILED, self.record, more="")
         self.assertEqual(
             {name: count for name, count in self.journal.counts.items() if count},
             {"request": 2, "reply": 1, "handshake.failed": 1},
+        )
+        session.commit()
+        session.exchanges(3, EPOCH, [("NOOP", "200 OK", EPOCH)] * 5)
+        session.data("in", '"data":"x"')
+        self.journal.ofSession("t").exchanges(1, EPOCH, [("NOOP", "200 OK", EPOCH)])
+        session.commit()
+        self.assertEqual(
+            {name: count for name, count in self.journal.counts.items() if count},
+            {"request": 8, "reply": 7, "handshake.failed": 1, "gateway.data": 1},
         )
 
     def test_session(self) -> None:
@@ -741,9 +770,12 @@ class JournalTests(SynchronousTestCase):
             },
             account="1 request",
         )
-        session.request(1, {"request": "NOOP"})
-        session.reply(1, {"reply": "200 OK"}, 200, EPOCH)
+        session.request(1, NOOP, EPOCH)
+        session.reply(1, OK, 200, EPOCH)
+        session.exchanges(2, EPOCH, [("NOOP", "200 OK", EPOCH)])
+        session.data("in", '"data":"x"')
         session.commit()
+        self.assertEqual(len(self.trail.kept), 6)
         for _, _, fields in self.trail.kept:
             self.assertEqual(next(iter(fields.items())), ("session", "s-1"))
         (line,) = self.log.events
@@ -753,20 +785,175 @@ class JournalTests(SynchronousTestCase):
         )
         self.assertIs(session.log, self.journal.log)
 
+    def test_gathered(self) -> None:
+        """
+        What happens in a session waits in its own journal, and is handed to the
+        trail by its commit: in order, behind what the trail has taken by then, with
+        the number of its last request.
+        """
+        one, other = self.journal.ofSession("one"), self.journal.ofSession("other")
+        one.request(1, NOOP, EPOCH)
+        one.reply(1, OK, 200, EPOCH)
+        other.request(7, NOOP, EPOCH)
+        self.assertEqual(self.trail.taken, [])
+        self.journal.tell(HANDSHAKE_FAILED, self.record, more="")
+        other.commit()
+        self.assertEqual(self.trail.events(), ["handshake.failed", "request"])
+        self.assertEqual(self.trail.requests, {"other": 7})
+        one.exchanges(2, EPOCH, [("NOOP", "200 OK", EPOCH)] * 2)
+        one.commit()
+        self.assertEqual(self.trail.events()[2:], ["request", "reply"] * 3)
+        self.assertEqual(self.trail.requests, {"one": 3, "other": 7})
+        self.assertEqual(self.trail.commits, [2, 6])
+        one.commit()
+        self.assertEqual(self.trail.commits, [2, 6])
+
+    def test_gatheredBefore(self) -> None:
+        """
+        What waits in the journal of a session comes before what is told or noted
+        there later, without a commit.
+        """
+        for put in ("tell", "note"):
+            session = self.journal.ofSession("s")
+            session.request(1, NOOP, EPOCH)
+            closed: dict[str, object] = {"reason": "quit", "duration_s": 0.0}
+            if put == "tell":
+                session.tell(SESSION_CLOSED, closed, account="")
+            else:
+                session.note(SESSION_CLOSED, closed)
+            session.request(2, NOOP, EPOCH)
+            self.journal.commit()
+            self.assertEqual(self.trail.events(), ["request", "session.closed"])
+            self.trail.kept.clear()
+
+    def test_refusedOnce(self) -> None:
+        """
+        What could not be recorded does not come back with the next commit.
+        """
+        session = self.journal.ofSession("s")
+        self.trail.broken = "no space left"
+        session.request(1, NOOP, EPOCH)
+        self.assertRaises(AuditUnavailable, session.commit)
+        self.trail.broken = ""
+        session.commit()
+        self.assertEqual(self.trail.kept, [])
+
+    def test_bodies(self) -> None:
+        """
+        The records of a session are the same, to the octet, as if they had been
+        given to the trail by themselves.
+        """
+        trail = BodiesTrail()
+        journal, _, _ = journalInMemory(self.clock, trail)
+        session = journal.ofSession('s"\u00df')
+        exchanges = [("ECHO \u00df\ud800", '200 "\r\n', EPOCH + 0.75)]
+        session.request(1, NOOP, EPOCH + 0.5)
+        self.clock.advance(1)
+        session.reply(1, OK, 211, EPOCH + 0.5)
+        session.exchanges(2, EPOCH + 0.25, exchanges)
+        session.data("out", '"data":"x"')
+        session.commit()
+        named: dict[str, object] = {"session": 's"\u00df'}
+        self.assertEqual(
+            trail.bodies,
+            [
+                body(at, event, {**named, **fields})
+                for at, event, fields in (
+                    (EPOCH + 0.5, "request", {"n": 1, "request": "NOOP"}),
+                    (
+                        EPOCH + 1,
+                        "reply",
+                        {"n": 1, "reply": "200 OK", "code": 211, "duration_us": 500000},
+                    ),
+                    (EPOCH + 0.25, "request", {"n": 2, "request": exchanges[0][0]}),
+                    (
+                        EPOCH + 0.75,
+                        "reply",
+                        {
+                            "n": 2,
+                            "reply": exchanges[0][1],
+                            "code": 200,
+                            "duration_us": 500000,
+                        },
+                    ),
+                    (EPOCH + 1, "gateway.data", {"direction": "out", "data": "x"}),
+                )
+            ],
+        )
+
     def test_durations(self) -> None:
         """
         A reply took the time since its request, in whole microseconds, and
-        never less than none, should the clock go back.
+        never less than none, should the clock go back. When it was told is said.
         """
         session = self.journal.ofSession("s")
-        since = session.request(1, {"request": "NOOP"})
-        self.assertEqual(since, EPOCH)
+        session.request(1, NOOP, EPOCH)
         self.clock.advance(0.25)
-        session.reply(1, {"reply": "200 OK"}, 200, since)
-        session.reply(2, {"reply": "200 OK"}, 200, since + 10)
+        self.assertEqual(session.reply(1, OK, 200, EPOCH), EPOCH + 0.25)
+        session.reply(2, OK, 200, EPOCH + 10)
         session.commit()
         self.assertEqual(
             [fields["duration_us"] for fields in self.trail.of("reply")], [250_000, 0]
+        )
+
+    def test_exchanges(self) -> None:
+        """
+        Of requests that followed each other, each was taken in hand when the one
+        before it was answered; none took less than nothing.
+        """
+        session = self.journal.ofSession("s")
+        moments = [EPOCH + 1, EPOCH + 1.5, EPOCH + 1.25, EPOCH + 3]
+        session.exchanges(
+            5,
+            EPOCH + 0.25,
+            ((f"ECHO {at}", f"200 {at}", at) for at in moments),
+        )
+        session.commit()
+        begun = [EPOCH + 0.25, *moments]
+        expected: list[tuple[float, str, dict[str, object]]] = []
+        for n, (since, at) in enumerate(itertools.pairwise(begun)):
+            fields: dict[str, object] = {"session": "s", "n": n + 5}
+            expected.append((since, "request", {**fields, "request": f"ECHO {at}"}))
+            took = max(0, round((at - since) * 1e6))
+            expected.append(
+                (
+                    at,
+                    "reply",
+                    {**fields, "reply": f"200 {at}", "code": 200, "duration_us": took},
+                )
+            )
+        self.assertEqual(self.trail.kept, expected)
+
+    @given(
+        st.lists(
+            st.tuples(ANY_TEXT, ANY_TEXT, st.floats(0, 1e5, allow_nan=False)),
+            max_size=5,
+        )
+    )
+    def test_anything(self, exchanges: list[tuple[str, str, float]]) -> None:
+        """
+        Whatever text is asked and answered: each record is one line of ASCII, and
+        it can be read back from that.
+        """
+        trail = BodiesTrail()
+        journal, _, _ = journalInMemory(trail=trail)
+        session = journal.ofSession("s")
+        session.exchanges(
+            1, EPOCH, [(asked, said, EPOCH + at) for asked, said, at in exchanges]
+        )
+        session.commit()
+        lines = Chain().extend(trail.bodies).split(b"\n")
+        self.assertEqual(len(lines), 2 * len(exchanges) + 1)
+        records = [parsedRecord(line) for line in lines[:-1]]
+        for line in lines:
+            self.assertTrue(line.isascii())
+            self.assertNotIn(b"\r", line)
+        self.assertEqual(
+            [(asked, said) for asked, said, _ in exchanges],
+            [
+                (asked.fields["request"], said.fields["reply"])
+                for asked, said in zip(records[::2], records[1::2], strict=True)
+            ],
         )
 
     def test_levels(self) -> None:

@@ -4,6 +4,7 @@ Tests for L{tcpsvc.flow}.
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from hashlib import sha256
 from typing import Any
@@ -21,6 +22,17 @@ from tcpsvc.interfaces import AuditUnavailable
 from tests.gatewayside import FULL, DeviceSocket, History, PacedSocket
 
 
+def carried(data: bytes, kind: str) -> dict[str, object]:
+    """
+    What a record has of a chunk, read back from its members.
+    """
+    members = payload(data, kind)
+    assert members.isascii()
+    fields = json.loads(f"{{{members}}}")
+    assert isinstance(fields, dict)
+    return fields
+
+
 class PayloadTests(SynchronousTestCase):
     """
     What a record has of a chunk.
@@ -32,7 +44,7 @@ class PayloadTests(SynchronousTestCase):
         All octets come back: from C{data} if they are UTF-8, else from
         C{data_b64}.
         """
-        fields = payload(data, "full")
+        fields = carried(data, "full")
         try:
             data.decode("utf-8")
         except UnicodeDecodeError:
@@ -47,9 +59,9 @@ class PayloadTests(SynchronousTestCase):
         NUL is UTF-8; a lone octet of the upper half and an encoded surrogate are
         not.
         """
-        self.assertEqual({"data": "a\0\xe9"}, payload(b"a\0\xc3\xa9", "full"))
-        self.assertEqual({"data_b64": "/w=="}, payload(b"\xff", "full"))
-        self.assertEqual({"data_b64": "7aCA"}, payload(b"\xed\xa0\x80", "full"))
+        self.assertEqual({"data": "a\0\xe9"}, carried(b"a\0\xc3\xa9", "full"))
+        self.assertEqual({"data_b64": "/w=="}, carried(b"\xff", "full"))
+        self.assertEqual({"data_b64": "7aCA"}, carried(b"\xed\xa0\x80", "full"))
 
     def test_digest(self) -> None:
         """
@@ -57,7 +69,7 @@ class PayloadTests(SynchronousTestCase):
         """
         self.assertEqual(
             {"octets": 3, "sha256": sha256(b"abc").hexdigest()},
-            payload(b"abc", "digest"),
+            carried(b"abc", "digest"),
         )
 
 

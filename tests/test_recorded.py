@@ -111,6 +111,16 @@ class Vault:
         )
 
 
+def recorded(members: str) -> dict[str, object]:
+    """
+    Read members of a record back, which are ASCII.
+    """
+    assert members.isascii()
+    fields = json.loads(f"{{{members}}}")
+    assert isinstance(fields, dict)
+    return fields
+
+
 class FieldsTests(SynchronousTestCase):
     """
     What of each request and reply goes into the record.
@@ -120,7 +130,8 @@ class FieldsTests(SynchronousTestCase):
         """
         Make the table.
         """
-        self.recorded = Recorded(Vault().commands())
+        self.commands = Vault().commands()
+        self.recorded = Recorded(self.commands)
 
     def parsed(self, line: bytes) -> Request | BadRequest:
         """
@@ -134,7 +145,14 @@ class FieldsTests(SynchronousTestCase):
         """
         What is recorded of a line.
         """
-        return self.recorded.request(self.parsed(line))
+        event = self.parsed(line)
+        return recorded(self.recorded.request(event, self.commandOf(event)))
+
+    def commandOf(self, event: Request | BadRequest) -> Command | None:
+        """
+        The command that answers a line.
+        """
+        return self.commands.find(event.verb) if isinstance(event, Request) else None
 
     def test_ordinary(self) -> None:
         """
@@ -176,7 +194,9 @@ class FieldsTests(SynchronousTestCase):
         """
         What is recorded of a reply to a line.
         """
-        return self.recorded.reply(self.parsed(line), reply)
+        event = self.parsed(line)
+        command = self.commandOf(event)
+        return recorded(self.recorded.reply(event, command, reply, str(reply)))
 
     def test_ordinaryReply(self) -> None:
         """

@@ -27,6 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from tcpsvc import service as serviceModule
 from tcpsvc.commands import command, commandsOf
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.service import ExclusiveService, Settings, StartError
@@ -300,6 +301,16 @@ class StartTests(ServiceTestCase):
             ],
             self.lines.texts(),
         )
+
+    def test_sendsAtOnce(self) -> None:
+        """
+        The ports of all its listeners are told to send at once.
+        """
+        told: list[object] = []
+        self.patch(serviceModule, "sendAtOnce", told.append)
+        self.start()
+        self.assertEqual(told, self.reactor.ports)
+        self.assertEqual(len(told), 2)
 
     def test_secure(self) -> None:
         """

@@ -16,16 +16,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tcpsvc.answering import Answering
+from tcpsvc.batch import MAX_GATHERED_OCTETS
 from tcpsvc.builtin import Conversation, Farewell
 from tcpsvc.commands import Command, Commands, commandsOf
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession
 from tcpsvc.recorded import Recorded
-from tcpsvc.session import (
-    MAX_GATHERED_OCTETS,
-    MAX_WAITING_OCTETS,
-    CommandBackend,
-    CommandSession,
-)
+from tcpsvc.session import MAX_WAITING_OCTETS, CommandBackend, CommandSession
 from tcpsvc.wire import (
     MAX_REQUEST_OCTETS,
     MAX_UNENDED_OCTETS,
@@ -336,15 +332,17 @@ class ConversationTests(SessionTests):
     def test_oneWrite(self) -> None:
         """
         A chunk of requests for pure commands is one write and one commit, with
-        unknown verbs and lines that are no requests among them.
+        unknown verbs and lines that are no requests among them. A negotiation in
+        it is answered first.
         """
         self.session.dataReceived(
             b"NOOP\r\nECHO a\nNOPE\n\x80\n\xff\xfd\x06" + b"x" * 5000 + b"\rNOOP\n"
         )
-        self.assertEqual(len(self.transport.writes), 1)
+        negotiated, answered = self.transport.writes
+        self.assertEqual(negotiated, b"\xff\xfc\x06")
         self.assertEqual(self.trail.commits, [12])
         self.assertEqual(
-            [reply.code for reply in ReplyParser().feed(self.transport.value()[3:])],
+            [reply.code for reply in ReplyParser().feed(answered)],
             [200, 200, 500, 500, 500, 200],
         )
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.times import toMicroseconds, toSeconds
+from tcpsvc.times import toMicroseconds, toSeconds, toText
 
 _MOMENTS = st.datetimes(
     datetime(1970, 1, 1),
@@ -23,7 +23,7 @@ _MOMENTS = st.datetimes(
 
 class TimesTests(SynchronousTestCase):
     """
-    Tests for L{toSeconds} and L{toMicroseconds}.
+    Tests for L{toSeconds}, L{toMicroseconds} and L{toText}.
     """
 
     def test_seconds(self) -> None:
@@ -80,3 +80,29 @@ class TimesTests(SynchronousTestCase):
         seconds = moment.timestamp()
         self.assertEqual(len(toSeconds(seconds)), 20)
         self.assertEqual(len(toMicroseconds(seconds)), 27)
+
+    def test_text(self) -> None:
+        """
+        Of whole microseconds too all six digits are always there.
+        """
+        for micros, text in (
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (1, "1970-01-01T00:00:00.000001Z"),
+            (999_999, "1970-01-01T00:00:00.999999Z"),
+            (1_000_000, "1970-01-01T00:00:01.000000Z"),
+            (1_800_000_000_050_000, "2027-01-15T08:00:00.050000Z"),
+        ):
+            self.assertEqual(toText(micros), text)
+
+    @given(
+        st.lists(
+            st.integers(0, 2**32 * 1_000_000)
+            | st.integers(1_799_999_990_000_000, 1_800_000_010_000_000)
+        )
+    )
+    def test_sameText(self, moments: list[int]) -> None:
+        """
+        The same moment has the same text by both, in whatever order moments come.
+        """
+        for micros in moments:
+            self.assertEqual(toText(micros), toMicroseconds(micros / 1e6))

@@ -26,6 +26,7 @@ from tcpsvc.wire import (
     ReplyParser,
     Request,
     RequestParser,
+    written,
 )
 from tests.support import clientNamed
 
@@ -239,6 +240,29 @@ class RequestTests(SynchronousTestCase):
         line = "\u00e4" * (MAX_REQUEST_OCTETS // 2)
         for ending in ENDINGS:
             self.assertEqual(lines(line.encode() + ending), [line])
+
+    @given(
+        st.lists(
+            st.text(
+                st.characters(max_codepoint=127, exclude_characters="\r\n\0"),
+                min_size=1,
+                max_size=9,
+            )
+        )
+    )
+    def test_ASCII(self, told: list[str]) -> None:
+        """
+        Lines of ASCII make the same requests whether there are other lines in their
+        chunk or not.
+        """
+        octets = "".join(f"{line}\n" for line in told).encode()
+        alone, _ = parse([octets])
+        among, _ = parse([octets + "\u00e4\n".encode()])
+        self.assertEqual(alone, among[:-1])
+        for event in alone:
+            assert type(event) is Request
+            verb, _, argument = event.line.partition(" ")
+            self.assertEqual((event.verb, event.argument), (verb.upper(), argument))
 
     @settings(deadline=None)
     @given(_STREAMS, st.lists(st.integers(min_value=0), max_size=12))
@@ -489,9 +513,10 @@ class ReplyTests(SynchronousTestCase):
         """
         As text it is what is sent, without the last line's ending.
         """
-        for text in ("a", "a\nb", ""):
+        for text in ("a", "a\nb", "", "\u00e4\r\n\udcff"):
             reply = Reply(214, text)
             self.assertEqual(f"{reply}\r\n".encode(), reply.encode())
+            self.assertEqual(written(214, text), str(reply))
 
     def test_surrogates(self) -> None:
         """

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 
-import msgspec
 from attrs import frozen
 
+from tcpsvc.jsontext import members, quoted
 from tcpsvc.times import toMicroseconds
 
 NOTHING_BEFORE = "0" * 64
@@ -24,13 +25,23 @@ What the first record has for C{prev}.
 """
 
 _HASH = re.compile("[0-9a-f]{64}")
-_encode = msgspec.json.Encoder().encode
 
 
 class BrokenRecord(ValueError):
     """
     A line is no record. The message says what is wrong with it.
     """
+
+
+def body(moment: float, event: str, fields: dict[str, object]) -> str:
+    """
+    What stands in a record between C{seq} and C{prev}.
+
+    @param moment: When it happened, in seconds since the epoch.
+    @param fields: JSON primitives; what is not ASCII is escaped.
+    """
+    start = f'"time":"{toMicroseconds(moment)}","event":{quoted(event)}'
+    return f"{start},{members(fields)}" if fields else start
 
 
 class Chain:
@@ -55,23 +66,26 @@ class Chain:
         @param fields: JSON primitives; what is not ASCII is escaped.
         @return: Its line, without a newline.
         """
-        record = {
-            "seq": self.records + 1,
-            "time": toMicroseconds(moment),
-            "event": event,
-            **fields,
-            "prev": self.head,
-        }
-        try:
-            line = _encode(record)
-        except UnicodeEncodeError:
-            # A lone surrogate, which UTF-8 cannot say and an escape can.
-            line = b""
-        if not line or not line.isascii():
-            line = json.dumps(record, separators=(",", ":")).encode("ascii")
-        self.records += 1
-        self.head = sha256(line).hexdigest()
-        return line
+        return self.extend([body(moment, event, fields)])[:-1]
+
+    def extend(self, bodies: Sequence[str]) -> bytes:
+        """
+        Make the next records, at once.
+
+        @param bodies: What stands in each between C{seq} and C{prev}, as from
+            L{body}; ASCII.
+        @return: Their lines, each with a newline.
+        """
+        seq, head = self.records, self.head
+        lines = []
+        for one in bodies:
+            seq += 1
+            line = f'{{"seq":{seq},{one},"prev":"{head}"}}'.encode("ascii")
+            head = sha256(line).hexdigest()
+            lines.append(line)
+        lines.append(b"")
+        self.records, self.head = seq, head
+        return b"\n".join(lines)
 
     def follow(self, line: bytes) -> None:
         """

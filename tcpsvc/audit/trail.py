@@ -10,9 +10,9 @@ the disk does not take what was written it is I{dead}, and so is the process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tcpsvc.audit.chain import Chain
+from tcpsvc.audit.chain import Chain, body
 from tcpsvc.audit.checkpoint import RECORDS_BETWEEN, SECONDS_BETWEEN, Signer
 from tcpsvc.audit.disk import Disk
 from tcpsvc.audit.file import TrailError, TrailFile
@@ -52,7 +52,17 @@ How many records of strangers a blocked trail keeps to write them later.
 _STRANGERS = ("handshake.failed", "session.refused")
 _ENDS = ("session.closed", "service.stopped")
 
-_SMALL_OCTETS = 16 * 1024
+_REQUEST = '"event":"request"'
+_HEAD = 64
+"""
+Within so many characters a body says which event it is, and nothing else.
+"""
+
+MAX_UNSIGNED_OCTETS = 16 * 1024 * 1024
+"""
+A checkpoint follows this many octets of records at the latest: so what a start
+reads is bounded.
+"""
 
 
 class Taken(NamedTuple):
@@ -130,15 +140,16 @@ class Trail:
         self._file = file
         self._path = file.path
         self._chain = ending.chain
-        self._written = (self._chain.records, self._chain.head, ending.unsigned)
+        self._written = (self._chain.records, self._chain.head, ending.unsigned, 0)
         self._sessions = ending.left
         self._unsigned = ending.unsigned
+        self._unsignedOctets = 0
         self._signer = signer
         self._clock = clock
         self._disk = disk
         self._sync = sync
         self._maxOctets = self._turnAt = maxOctets
-        self._gathered = bytearray()
+        self._gathered: list[bytes] = []
         self._taken: list[Taken] = []
         self._kept: list[Taken] = []
         self._forgotten = 0
@@ -169,28 +180,48 @@ class Trail:
         """
         @see: L{ITrail.append}
         """
-        self._link(moment, event, fields)
-        if event == "request":
-            self._sessions[str(fields["session"])] = cast(int, fields["n"])
-        elif event not in ("reply", "gateway.data"):
-            self._taken.append(Taken(moment, event, fields))
-            if event == "session.opened":
-                self._sessions[str(fields["session"])] = 0
-            elif event == "session.closed":
-                self._sessions.pop(str(fields["session"]), None)
-                self._sign()
-        if self._unsigned >= RECORDS_BETWEEN:
+        self._link([body(moment, event, fields)])
+        self._taken.append(Taken(moment, event, fields))
+        if event == "session.opened":
+            self._sessions[str(fields["session"])] = 0
+        elif event == "session.closed":
+            self._sessions.pop(str(fields["session"]), None)
             self._sign()
+        self._signIfDue()
 
-    def _link(self, moment: float, event: str, fields: dict[str, object]) -> None:
+    def extend(self, session: str, n: int, bodies: Sequence[str]) -> None:
         """
-        Add a record to those that will be written.
+        @see: L{ITrail.extend}
         """
-        line = self._chain.link(moment, event, fields)
-        self._gathered += line
-        self._gathered += b"\n"
-        # A large one counts for several: what a start reads stays bounded.
-        self._unsigned += 1 + len(line) // _SMALL_OCTETS
+        rest = bodies
+        while rest:
+            room = max(1, RECORDS_BETWEEN - self._unsigned)
+            now, rest = rest[:room], rest[room:]
+            self._link(now)
+            if session in self._sessions:
+                # A checkpoint has the requests before it, and none behind it.
+                behind = sum(_REQUEST in one[:_HEAD] for one in rest)
+                self._sessions[session] = n - behind
+            self._signIfDue()
+
+    def _link(self, bodies: Sequence[str]) -> None:
+        """
+        Add records to those that will be written.
+        """
+        lines = self._chain.extend(bodies)
+        self._gathered.append(lines)
+        self._unsigned += len(bodies)
+        self._unsignedOctets += len(lines)
+
+    def _signIfDue(self) -> None:
+        """
+        Add a checkpoint if there are records enough for one.
+        """
+        if (
+            self._unsigned >= RECORDS_BETWEEN
+            or self._unsignedOctets >= MAX_UNSIGNED_OCTETS
+        ):
+            self._sign()
 
     def _sign(self, evenIfSigned: bool = False) -> None:
         """
@@ -200,8 +231,8 @@ class Trail:
             fields = self._signer.sign(
                 self._chain.records, self._chain.head, self._sessions
             )
-            self._link(self._clock.seconds(), "checkpoint", fields)
-            self._unsigned = 0
+            self._link([body(self._clock.seconds(), "checkpoint", fields)])
+            self._unsigned = self._unsignedOctets = 0
 
     # Writing them.
 
@@ -255,14 +286,19 @@ class Trail:
         if not self._gathered:
             return
         try:
-            self._file.append(self._gathered)
+            self._file.append(b"".join(self._gathered))
         except OSError as error:
             if not self.blocked:
                 self._block(f"cannot be written: {error.strerror}")
             raise AuditUnavailable(self.blocked) from None
-        self._gathered = bytearray()
+        self._gathered = []
         self._taken = []
-        self._written = (self._chain.records, self._chain.head, self._unsigned)
+        self._written = (
+            self._chain.records,
+            self._chain.head,
+            self._unsigned,
+            self._unsignedOctets,
+        )
         self._later(SYNC_PERIOD, self._look)
         if self._sync != "no":
             self._later(SYNC_PERIOD, self._force)
@@ -282,7 +318,7 @@ class Trail:
         Forget what was linked and not written, and keep what happened all the
         same.
         """
-        self._gathered = bytearray()
+        self._gathered = []
         taken, self._taken = self._taken, []
         for one in taken:
             if one.event in _ENDS:
@@ -294,7 +330,7 @@ class Trail:
                     self._kept.append(one)
                 else:
                     self._forgotten += 1
-        records, head, self._unsigned = self._written
+        records, head, self._unsigned, self._unsignedOctets = self._written
         self._chain = Chain(records, head)
 
     def _retry(self) -> None:
@@ -310,7 +346,7 @@ class Trail:
             return
         self._rollBack()
         for one in self._kept:
-            self._link(*one)
+            self._link([body(*one)])
         self._sign(evenIfSigned=True)
         try:
             self._put()
