@@ -215,9 +215,10 @@ class Knock(Protocol):
             "reason": judgement.refusal or why,
         }
         more = ""
-        if judgement.shown is not None:
-            record["certificate"] = judgement.shown
-            more = f" ({_inOneLine(str(judgement.shown['subject']))})"
+        shown = judgement.shown
+        if shown is not None:
+            record["certificate"] = shown
+            more = f" ({_inOneLine(str(shown['subject']))})"
         self.factory.flood.tell(HANDSHAKE_FAILED, record, more)
 
 

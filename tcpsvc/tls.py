@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from hashlib import sha256
 from weakref import WeakKeyDictionary
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
@@ -171,12 +171,16 @@ class Judgement:
     What was found of a client's certificate in the handshake.
 
     @ivar refusal: Why it was refused, in words; empty if it was not.
-    @ivar shown: What it says of itself, for log and trail; L{None} if the
-        client showed none.
+    @ivar certificate: What the client showed; L{None} if it showed nothing.
     """
 
     refusal: str = ""
-    shown: dict[str, object] | None = field(default=None)
+    certificate: x509.Certificate | None = None
+
+    @property
+    def shown(self) -> dict[str, object] | None:
+        """What the certificate says of itself, for log and trail."""
+        return None if self.certificate is None else _shown(self.certificate)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -231,14 +235,16 @@ class ServerTLS:
         @param depth: 0 for the client's own certificate.
         """
         judgement = self._judgements[connection]
+        if valid and depth > 0:
+            return not judgement.refusal
         certificate = shown.to_cryptography()
-        if depth == 0 or judgement.shown is None:
-            judgement.shown = _shown(certificate)
+        if depth == 0 or judgement.certificate is None:
+            judgement.certificate = certificate
         if not valid:
             judgement.refusal = _REASONS.get(error, f"OpenSSL's verify error {error}")
-        elif depth == 0 and not isForClients(certificate):
+        elif not isForClients(certificate):
             judgement.refusal = "wrong purpose"
-        elif depth == 0:
+        else:
             try:
                 identityFrom(certificate)
             except UnacceptableCertificate as problem:
