@@ -23,12 +23,15 @@ from tcpsvc.events import HANDSHAKE_FAILED
 from tcpsvc.flood import Flood
 from tcpsvc.sockets import Closing, Transport, tune, written
 from tcpsvc.tls import Judgement, ServerTLS, whyFailed
+from tcpsvc.turns import Turns
 
 
 class PendingLimit(Factory):
     """
     Wraps the doorway of a listener in TLS, and bounds how many connections
     may be in handshake, and for how long.
+
+    @ivar turns: Each turn of the reactor works on one handshake only.
 
     Past the limit a newcomer displaces the oldest pending connection of the
     address that has most of them, itself counted: whoever fills the
@@ -63,6 +66,7 @@ class PendingLimit(Factory):
         self._wrapping.protocol = TLSMemoryBIOProtocol
         self._limit = limit
         self._pending: dict[Knock, str] = {}
+        self.turns = Turns(clock)
 
     def buildProtocol(  # type: ignore[override]  # never None
         self, address: IAddress | None
@@ -126,6 +130,8 @@ class Knock(Protocol):
         self._tls: TLSMemoryBIOProtocol | None = None
         self._judgement = Judgement()
         self._failure = ""
+        self._waits = False
+        self._gone = False
 
     def connectionMade(self) -> None:
         """
@@ -141,18 +147,34 @@ class Knock(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        The first octets: begin TLS.
+        Octets of the handshake: work on them, when it is their turn.
         """
         if self._failure:
             return
-        self._tls = tls = self.factory.wrapInTLS(self._address)
-        doorway = tls.wrappedProtocol
-        assert isinstance(doorway, Doorway)
-        doorway.handshakeEnded = self._handshakeEnded
-        self.dataReceived = tls.dataReceived  # type: ignore[method-assign]  # no detour
-        tls.makeConnection(self.transport)
-        self._judgement = self.factory.tls.judgementOf(tls.getHandle())
-        tls.dataReceived(data)
+        if not self.factory.turns.do(lambda: self._shakeHands(data)):
+            self._waits = True
+            self.transport.pauseProducing()
+
+    def _shakeHands(self, data: bytes) -> bool:
+        """
+        Work on octets of the handshake, of which the first begin TLS.
+
+        @return: Whether there is still somebody to do it with.
+        """
+        if self._failure or self._gone:
+            return False
+        if self._waits:
+            self._waits = False
+            self.transport.resumeProducing()
+        if self._tls is None:
+            self._tls = self.factory.wrapInTLS(self._address)
+            doorway = self._tls.wrappedProtocol
+            assert isinstance(doorway, Doorway)
+            doorway.handshakeEnded = self._handshakeEnded
+            self._tls.makeConnection(self.transport)
+            self._judgement = self.factory.tls.judgementOf(self._tls.getHandle())
+        self._tls.dataReceived(data)
+        return True
 
     def giveUp(self, why: str) -> None:
         """
@@ -181,6 +203,7 @@ class Knock(Protocol):
         """
         Tell the inner layers, or the journal if there are none.
         """
+        self._gone = True
         self.factory.closing.closed(self.transport)
         if self._tls is None:
             self._handshakeEnded(reason)
@@ -200,6 +223,9 @@ class Knock(Protocol):
         @param failure: Why the handshake failed, or L{None} if it did not.
         """
         self._settle()
+        if self._tls is not None:
+            # No detour from now on.
+            self.dataReceived = self._tls.dataReceived  # type: ignore[method-assign]
         if failure is not None and not self._failure:
             self._tell(whyFailed(self._judgement, failure.value))
 

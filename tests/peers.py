@@ -31,6 +31,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -266,6 +267,7 @@ class Peer:
         if context is not None:
             self.tls = SSL.Connection(context, None)
             self.tls.set_connect_state()
+        self._clock: object = getattr(factory, "clock", None)
         protocol = factory.buildProtocol(address)
         assert isinstance(protocol, Protocol)
         self.protocol = protocol
@@ -364,6 +366,8 @@ class Peer:
             return False
         octets, self._toSend = bytes(self._toSend), bytearray()
         self.protocol.dataReceived(octets)
+        if isinstance(self._clock, Clock):
+            self._clock.advance(0)  # The next turn of the reactor.
         return True
 
     def _downward(self) -> bool:

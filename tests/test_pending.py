@@ -84,6 +84,7 @@ class SilenceTests(SynchronousTestCase):
         peer = self.house.knock()
         for octet in _hello():
             peer.protocol.dataReceived(bytes([octet]))
+            self.house.clock.advance(0)
         self.assertEqual(1, self.tls.made)
         self.assertNotEqual(b"", bytes(peer.socket.written))
 
