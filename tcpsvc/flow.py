@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.interfaces import AuditUnavailable
-from tcpsvc.jsontext import quoted
+from tcpsvc.jsontext import quotedLong
 from tcpsvc.sockets import Transport
 
 MAX_WAITING_OCTETS = 256 * 1024
@@ -41,7 +41,7 @@ def payload(data: bytes, kind: str) -> str:
     if kind == "digest":
         return f'"octets":{len(data)},"sha256":"{sha256(data).hexdigest()}"'
     try:
-        return f'"data":{quoted(data.decode("utf-8"))}'
+        return f'"data":{quotedLong(data)}'
     except UnicodeDecodeError:
         return f'"data_b64":"{b64encode(data).decode("ascii")}"'
 

@@ -9,12 +9,25 @@ from __future__ import annotations
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii
 
+from msgspec.json import Encoder
+
 quoted = encode_basestring_ascii
 """
 A text as a JSON string; what is not ASCII is escaped, lone surrogates too.
 """
 
 _encode = JSONEncoder(separators=(",", ":")).encode
+_encodeLong = Encoder().encode
+
+
+def quotedLong(octets: bytes) -> str:
+    """
+    Octets as a JSON string, quickly even if they are many.
+
+    @raise UnicodeDecodeError: If they are not UTF-8.
+    """
+    text = octets.decode("utf-8")
+    return _encodeLong(text).decode("ascii") if text.isascii() else quoted(text)
 
 
 def members(fields: dict[str, object]) -> str:
