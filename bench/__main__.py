@@ -1,0 +1,70 @@
+"""
+The command line: C{python -m bench}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from attrs import evolve
+
+from bench.machine import BenchError, about
+from bench.results import Results, measure
+from bench.stand import LONG, SHORT, stand
+from bench.work import WORKS
+
+
+def parsed() -> argparse.Namespace:
+    """
+    The options.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure tcpsvc and its peers, side by side in one run.",
+    )
+    names = [work.name for work in WORKS]
+    parser.add_argument("--short", action="store_true", help="only see that all runs")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=names,
+        metavar="NAME",
+        help=f"measure this row; may be given several times: {', '.join(names)}",
+    )
+    parser.add_argument("--runs", type=int, metavar="N", help="how often, each")
+    parser.add_argument("--seconds", type=float, metavar="S", help="how long, each")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="DIR",
+        help="write the tables and plots of the documentation; with --only, the "
+        "figures of other rows stay as they are there",
+    )
+    parser.add_argument("--dir", type=Path, help="where to write trails (/tmp)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """
+    Measure.
+    """
+    options = parsed()
+    size = SHORT if options.short else LONG
+    size = evolve(
+        size, runs=options.runs or size.runs, seconds=options.seconds or size.seconds
+    )
+    works = [one for one in WORKS if options.only is None or one.name in options.only]
+    try:
+        with stand(options.dir, size) as place:
+            print("\n".join(about(place.directory)))
+            results = Results()
+            for work in works:
+                measure(place, work, results)
+    except BenchError as error:
+        sys.exit(f"bench: {error}")
+
+
+if __name__ == "__main__":
+    main()
