@@ -1,5 +1,5 @@
 """
-What the audit trail costs: C{python bench/audit.py} measures it on this machine and
+What the audit trail costs: C{python -m bench.audit} measures it on this machine and
 prints a table; C{--short} takes seconds, C{--rst FILE} writes a page for the docs.
 
 Each figure is the median of several runs, with the least and the greatest.
@@ -11,12 +11,10 @@ import argparse
 import os
 import platform
 import re
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,19 +23,12 @@ from attrs import define, field, frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet import task
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.threads import deferToThread
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tcpsvc.audit.disk import Disk  # noqa: E402  # the path comes first
-from tcpsvc.audit.trail import Trail, openTrail  # noqa: E402
-from tcpsvc.keyfiles import KeyDirectory, readPrivateKey  # noqa: E402
-
-TCPSVC = (sys.executable, "-c", "from tcpsvc.cli import main; main()")
-TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
-SESSION = "beb4e01e-d3c1-4068-9742-11427f5f3974"
-IN_A_CHUNK = 100
+from bench.figures import Figure, written
+from bench.machine import ROOT
+from bench.peers import TCPSVC, TWISTD, environment
+from bench.trail import IN_A_CHUNK, auditKey, exchange, longTrail, opened, writeRecords
+from tcpsvc.audit.trail import Trail
 
 
 @frozen
@@ -73,71 +64,14 @@ class Table:
         """
         Add a figure, and show it.
         """
-        spread = f"{written(min(values))} to {written(max(values))}"
-        row = (what, written(statistics.median(values)), unit, spread)
+        figure = Figure.of(values)
+        spread = f"{written(figure.least)} to {written(figure.most)}"
+        row = (what, written(figure.median), unit, spread)
         self.rows.append(row)
         print(f"{row[0]:<62} {row[1]:>10} {row[2]:<12} {row[3]}", flush=True)
 
 
-def written(value: float) -> str:
-    """
-    A number with three digits that matter.
-    """
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 # The writer.
-
-
-def opened(path: Path, key: Ed25519PrivateKey, reactor: Any, sync: str) -> Trail:
-    """
-    A trail as the service has it.
-    """
-
-    def die(why: str) -> None:
-        raise SystemExit(f"the disk has failed: {why}")
-
-    return openTrail(path, key, reactor, Disk(deferToThread, die), sync)[0]
-
-
-def exchange(trail: Trail, n: int) -> Iterator[None]:
-    """
-    The two records of one exchange; after each it is to be committed.
-    """
-    now = time.time()
-    trail.append(
-        now, "request", {"session": SESSION, "n": n, "request": "MEASURE:VOLTAGE? 1"}
-    )
-    yield
-    trail.append(
-        now,
-        "reply",
-        {
-            "session": SESSION,
-            "n": n,
-            "reply": "200 4.99871 V",
-            "code": 200,
-            "duration_us": 48,
-        },
-    )
-    yield
-
-
-async def writeRecords(trail: Trail, exchanges: int, chunk: int, reactor: Any) -> None:
-    """
-    Write exchanges, in chunks that are committed at once; a chunk of none is
-    two commits an exchange.
-    """
-    done = 0
-    while done < exchanges:
-        for n in range(done, min(exchanges, done + IN_A_CHUNK)):
-            for _ in exchange(trail, n):
-                if not chunk:
-                    trail.commit()
-        trail.commit()
-        done += IN_A_CHUNK
-        if done % (100 * IN_A_CHUNK) == 0:
-            await task.deferLater(reactor, 0)
 
 
 async def writeSynced(trail: Trail, exchanges: int, clients: int) -> None:
@@ -203,13 +137,6 @@ async def writer(
 # The reader.
 
 
-def environment() -> dict[str, str]:
-    """
-    The environment of programs that import this C{tcpsvc}.
-    """
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-
-
 @frozen
 class Run:
     """
@@ -250,32 +177,6 @@ def ran(arguments: list[str]) -> Run:
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)}: status {process.returncode}")
     return Run(seconds, used.ru_utime + used.ru_stime, most)
-
-
-async def longTrail(
-    path: Path, key: Ed25519PrivateKey, records: int, reactor: Any
-) -> None:
-    """
-    Write a trail of so many records, and some checkpoints more.
-    """
-    trail = opened(path, key, reactor, "no")
-    trail.append(
-        time.time(),
-        "session.opened",
-        {
-            "session": SESSION,
-            "address": "192.0.2.1:55710",
-            "identity": {
-                "name": "alice",
-                "serial": "1",
-                "fingerprint": "",
-                "names": [],
-            },
-            "tls": None,
-        },
-    )
-    await writeRecords(trail, records // 2, IN_A_CHUNK, reactor)
-    trail.close()
 
 
 def reader(table: Table, size: Size, path: Path, keys: Path) -> None:
@@ -369,7 +270,7 @@ def page(table: Table, about: list[str]) -> str:
         title,
         "=" * len(title),
         "",
-        "Written by ``python bench/audit.py --rst FILE``: do not edit. Each figure is",
+        "Written by ``python -m bench.audit --rst FILE``: do not edit. Each figure is",
         "a median, with the least and the greatest behind it. They are of one machine,",
         "which may have been shared: compare them with each other, and measure your",
         "own. What takes long was measured once.",
@@ -400,8 +301,7 @@ async def measure(reactor: Any, options: argparse.Namespace) -> None:
         print("\n".join(about), flush=True)
         keys = directory / "keys"
         ran([*TCPSVC, "keys", "init", "--keys", str(keys), "localhost"])
-        key = readPrivateKey(KeyDirectory(keys).auditKey)
-        assert isinstance(key, Ed25519PrivateKey)
+        key = auditKey(keys)
         await writer(table, size, directory, key, reactor)
         starts(table, size, directory / "new.jsonl", keys, "no trail")
         path = directory / "audit.jsonl"

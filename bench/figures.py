@@ -37,9 +37,7 @@ class Figure:
         """
         if self.least == self.most:
             return written(self.median)
-        return (
-            f"{written(self.median)} ({written(self.least)} to {written(self.most)})"
-        )
+        return f"{written(self.median)} ({written(self.least)} to {written(self.most)})"
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> Figure:

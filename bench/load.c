@@ -34,6 +34,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -109,6 +110,15 @@ static double now(void) /* seconds */
 static bool goesOn(double begun, uint64_t done)
 {
     return want.seconds > 0 ? done == 0 || now() - begun < want.seconds : done < want.count;
+}
+
+static double busy(void) /* seconds of a core */
+{
+    struct rusage used;
+
+    getrusage(RUSAGE_SELF, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6;
 }
 
 static void *allocated(size_t octets)
@@ -427,8 +437,6 @@ static uint64_t stream(SSL *ssl, double begun)
         uint64_t limit = total;
         bool moved = false;
 
-        if (total == UINT64_MAX && !goesOn(begun, got))
-            total = limit = (sent + want.size - 1) / want.size * want.size;
         if (want.depth != 0 && (got / want.size + want.depth) * want.size < total)
             limit = (got / want.size + want.depth) * want.size;
         if (sent < limit) {
@@ -457,7 +465,10 @@ static uint64_t stream(SSL *ssl, double begun)
         if (!mayGoOn(ssl, &ready.events))
             die("the peer ends after %llu of %llu octets", (unsigned long long)got,
                 (unsigned long long)total);
-        if (!moved && poll(&ready, 1, PATIENCE_S * 1000) <= 0)
+        /* Time is up: only what has begun is brought to its end. */
+        if (total == UINT64_MAX && !goesOn(begun, got))
+            total = (sent + want.size - 1) / want.size * want.size;
+        else if (!moved && poll(&ready, 1, PATIENCE_S * 1000) <= 0)
             die("no answer in %d s: %llu octets sent, %llu got", PATIENCE_S,
                 (unsigned long long)sent, (unsigned long long)got);
     }
@@ -467,15 +478,18 @@ static uint64_t stream(SSL *ssl, double begun)
 static void measureStream(void)
 {
     SSL *ssl = admitted();
-    double begun, took, octets;
+    double begun, took, octets, worked;
 
     warmUp(ssl);
     fcntl(SSL_get_fd(ssl), F_SETFL, O_NONBLOCK);
+    worked = busy();
     begun = now();
     octets = (double)stream(ssl, begun);
     took = now() - begun;
-    printf("{\"seconds\": %.6f, \"per_second\": %.1f, \"mb_per_second\": %.3f}\n", took,
-           octets / (double)want.size / took, octets / took / 1e6);
+    printf("{\"seconds\": %.6f, \"busy\": %.3f, \"per_second\": %.1f, "
+           "\"mb_per_second\": %.3f}\n",
+           took, (busy() - worked) / took, octets / (double)want.size / took,
+           octets / took / 1e6);
     fcntl(SSL_get_fd(ssl), F_SETFL, 0);
     closed(ssl, true);
 }

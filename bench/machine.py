@@ -104,7 +104,8 @@ def about(directory: Path) -> list[str]:
     packages = ("Twisted", "pyOpenSSL", "cryptography", "msgspec")
     return [
         time.strftime("Measured on %Y-%m-%d, in UTC.", time.gmtime()),
-        f"{os.cpu_count()} x {model or platform.processor()}, {memory:.0f} GiB; {where}",
+        f"{os.cpu_count()} x {model or platform.processor()}, {memory:.0f} GiB",
+        where,
         f"{platform.system()} {platform.release()}, file system "
         + _said("stat", "-f", "-c", "%T", str(directory)),
         f"Python {platform.python_version()} ({ssl.OPENSSL_VERSION}), "

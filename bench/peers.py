@@ -96,6 +96,13 @@ class Place:
     keys: Keys
     echo: Path
 
+    @property
+    def trail(self) -> Path:
+        """
+        Where tcpsvc records.
+        """
+        return self.directory / "audit.jsonl"
+
     def plainEcho(self) -> list[str]:
         """
         The command of the plain echo.
@@ -114,6 +121,7 @@ class Peer:
     @ivar framing: How it answers, in the words of load.c.
     @ivar greeting: Whether it speaks first.
     @ivar busy: Whether it turns a second client away with a word.
+    @ivar window: How many octets it may have under way; 0 is no limit.
     @ivar needs: The program that it is, if it has to be installed.
     """
 
@@ -122,6 +130,7 @@ class Peer:
     framing: str = "echoed"
     greeting: bool = False
     busy: bool = False
+    window: int = 0
     needs: str = ""
 
     @property
@@ -256,7 +265,7 @@ def _tcpsvc(place: Place, *more: str) -> list[str]:
     """
     return [
         *(*TWISTD, "-n", "--pidfile=", "tcpsvc", "--keys", str(place.keys.directory)),
-        *("--audit", str(place.directory / "audit.jsonl")),
+        *("--audit", str(place.trail)),
         *("--listen", f"tcp:{place.port}:interface=127.0.0.1", *more),
     ]
 
@@ -311,15 +320,12 @@ def _socat(place: Place) -> list[list[str]]:
     The commands of socat.
     """
     certificate, key = place.keys.server
-    return [
-        [
-            "socat",
-            f"OPENSSL-LISTEN:{place.port},bind=127.0.0.1,reuseaddr,fork,nodelay,"
-            f"verify=1,cafile={place.keys.ca},cert={certificate},key={key},"
-            "openssl-min-proto-version=TLS1.3",
-            "EXEC:cat",
-        ]
-    ]
+    options = (
+        f"{place.port},bind=127.0.0.1,reuseaddr,fork,nodelay,verify=1",
+        f"cafile={place.keys.ca},cert={certificate},key={key}",
+        "openssl-min-proto-version=TLS1.3",
+    )
+    return [["socat", f"OPENSSL-LISTEN:{','.join(options)}", "EXEC:cat"]]
 
 
 def _stunnel(place: Place) -> list[list[str]]:
@@ -388,7 +394,8 @@ def _plain(place: Place) -> list[list[str]]:
 
 
 S_SERVER = Peer("s_server", _sServer, framing="reversed", needs="openssl")
-SOCAT = Peer("socat", _socat, needs="socat")
+# With more under way, socat and its cat wait for each other without end.
+SOCAT = Peer("socat", _socat, window=1 << 16, needs="socat")
 STUNNEL = Peer("stunnel", _stunnel, needs="stunnel4")
 SER2NET = Peer("ser2net", _ser2net, needs="ser2net")
 PLAIN = Peer("Twisted LineReceiver", _plain)

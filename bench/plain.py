@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import cast
 
-from twisted.internet import reactor, ssl
-from twisted.internet.interfaces import IReactorSSL
-from twisted.internet.protocol import Factory
+from twisted.internet import reactor as globalReactor
+from twisted.internet import ssl
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.internet.protocol import ServerFactory
 from twisted.protocols.basic import LineReceiver
 
 
@@ -34,12 +36,12 @@ def serve(port: int, ca: Path, certificate: Path, key: Path) -> None:
     """
     Listen on a loopback port, and run until told to stop.
     """
+    reactor = cast(PosixReactorBase, globalReactor)
     own = ssl.PrivateCertificate.loadPEM(certificate.read_bytes() + key.read_bytes())
-    options = own.options(ssl.Certificate.loadPEM(ca.read_bytes()))
-    IReactorSSL(reactor).listenSSL(
-        port, Factory.forProtocol(Echo), options, interface="127.0.0.1"
-    )
-    reactor.run()  # type: ignore[attr-defined]  # the reactor is a module to mypy
+    context = own.options(ssl.Certificate.loadPEM(ca.read_bytes()))
+    factory = ServerFactory.forProtocol(Echo)
+    reactor.listenSSL(port, factory, context, interface="127.0.0.1")
+    reactor.run()
 
 
 if __name__ == "__main__":

@@ -27,9 +27,7 @@ class Results:
         factory=dict
     )
 
-    def add(
-        self, work: str, peer: str, point: int, figures: dict[str, float]
-    ) -> None:
+    def add(self, work: str, peer: str, point: int, figures: dict[str, float]) -> None:
         """
         Add what one run gave.
         """
@@ -74,9 +72,7 @@ def measure(stand: Stand, work: Work, results: Results) -> None:
     for _ in range(stand.size.runs):
         for point in work.points:
             for peer in here:
-                results.add(
-                    work.name, peer.name, point, work.take(stand, peer, point)
-                )
+                results.add(work.name, peer.name, point, work.take(stand, peer, point))
     print(f"\n{work.title}")
     for point in work.points:
         for peer in here:

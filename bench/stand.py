@@ -6,7 +6,9 @@ is measured.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,15 @@ from typing import Any
 from attrs import frozen
 
 from bench.machine import BenchError, compiled, cores, pinned
-from bench.peers import Keys, Peer, Place, Running, freePort, running
+from bench.peers import (
+    Keys,
+    Peer,
+    Place,
+    Running,
+    environment,
+    freePort,
+    running,
+)
 
 
 @frozen
@@ -64,14 +74,40 @@ class Stand:
     size: Size
 
     @contextmanager
-    def up(self, peer: Peer) -> Iterator[Running]:
+    def up(self, peer: Peer, trail: Path | None = None) -> Iterator[Running]:
         """
         Run a peer in a directory of its own.
+
+        @param trail: The trail that it goes on with; afterwards it is as before.
         """
         with tempfile.TemporaryDirectory(dir=self.directory) as name:
             place = Place(Path(name), freePort(), freePort(), self.keys, self.echo)
-            with running(peer, place) as one:
-                yield one
+            octets = trail.stat().st_size if trail else 0
+            if trail:
+                place.trail.hardlink_to(trail)
+            try:
+                with running(peer, place) as one:
+                    yield one
+            finally:
+                if trail:
+                    os.truncate(trail, octets)
+
+    def longTrail(self) -> Path:
+        """
+        A trail with many records, made if it is not there yet.
+        """
+        path = self.cache / f"trail-{self.size.records}.jsonl"
+        if not path.exists():
+            made = self.directory / "trail.jsonl"
+            arguments = (made, self.keys.directory, self.size.records)
+            print(f"writing a trail of {self.size.records:,} records", flush=True)
+            subprocess.run(
+                [sys.executable, "-m", "bench.trail", *map(str, arguments)],
+                env=environment(),
+                check=True,
+            )
+            made.rename(path)
+        return path
 
     def loaded(self, one: Running, mode: str, **options: object) -> dict[str, Any]:
         """
@@ -111,7 +147,7 @@ def stand(directory: Path | None, size: Size) -> Iterator[Stand]:
 
     @param directory: Where to write; the temporary directory if L{None}.
     """
-    cache = Path(directory or tempfile.gettempdir()) / "tcpsvc-bench"
+    cache = Path(directory or tempfile.gettempdir()) / f"tcpsvc-bench-{os.getuid()}"
     cache.mkdir(mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as name:
         place = Path(name)

@@ -4,19 +4,25 @@ The work that is measured, row by row.
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 from attrs import frozen
 
-from bench.machine import syncTime
+from bench.machine import BenchError, cores, pinned, syncTime
 from bench.peers import (
     PLAIN,
     S_SERVER,
     SER2NET,
     SOCAT,
     STUNNEL,
+    TCPSVC,
     Peer,
+    Place,
+    Running,
+    environment,
     gateway,
     tcpsvc,
 )
@@ -65,14 +71,28 @@ class Work:
 
 P50 = Measure("p50", "p50", "us")
 P99 = Measure("p99", "p99", "us")
-RATE = Measure("rate", "requests", "a second")
+RATE = Measure("rate", "rate", "a second")
 BULK = Measure("bulk", "each way", "MB/s")
+SECONDS = Measure("seconds", "took", "s")
 
-WARM = 200
 REQUEST = 64
-# Requests under way: with more, socat and its cat wait for each other without end.
-DEPTH = 1024
-ALL = (S_SERVER, SOCAT, STUNNEL, SER2NET, PLAIN)
+WARM = 200
+CHUNK = 1 << 14
+FOREIGN = (S_SERVER, SOCAT, STUNNEL, SER2NET, PLAIN)
+LONG_TRAIL = 1
+
+
+def _sent(stand: Stand, one: Running, size: int, depth: int = 0) -> dict[str, Any]:
+    """
+    Send without waiting for replies.
+
+    @param size: Octets of a request, or of a chunk.
+    @param depth: How many may be under way; 0 is as many as the peer bears.
+    """
+    depth = depth or -(-one.peer.window // size)
+    return stand.loaded(
+        one, "stream", size=size, chunk=max(size, CHUNK), depth=depth, warmup=WARM
+    )
 
 
 def lockStep(stand: Stand, peer: Peer, size: int) -> Figures:
@@ -81,13 +101,14 @@ def lockStep(stand: Stand, peer: Peer, size: int) -> Figures:
     """
     with stand.up(peer) as one:
         done = stand.loaded(one, "lock-step", size=size or REQUEST, warmup=WARM)
-        sync = syncTime(stand.directory) * 1e6 if "always" in peer.name else 0.0
-    return {
-        "p50": done["latency"]["p50_us"],
-        "p99": done["latency"]["p99_us"],
-        "rate": done["per_second"],
-        "sync": sync,
-    }
+        figures = {
+            "p50": done["latency"]["p50_us"],
+            "p99": done["latency"]["p99_us"],
+            "rate": done["per_second"],
+        }
+        if peer == ALWAYS:
+            figures["sync"] = syncTime(one.place.directory) * 1e6
+    return figures
 
 
 def pipelined(stand: Stand, peer: Peer, depth: int) -> Figures:
@@ -95,23 +116,295 @@ def pipelined(stand: Stand, peer: Peer, depth: int) -> Figures:
     Requests without waiting for replies.
     """
     with stand.up(peer) as one:
-        done = stand.loaded(one, "stream", size=REQUEST, depth=depth or DEPTH, warmup=WARM)
-    return {"rate": done["per_second"]}
+        return {"rate": _sent(stand, one, REQUEST, depth)["per_second"]}
 
+
+def requestSizes(stand: Stand, peer: Peer, size: int) -> Figures:
+    """
+    Requests of one size, one at a time, and without waiting.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(one, "lock-step", size=size, warmup=WARM)
+        return {
+            "p50": done["latency"]["p50_us"],
+            "rate": _sent(stand, one, size)["per_second"],
+        }
+
+
+def bulk(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    Octets both ways at once.
+    """
+    with stand.up(peer) as one:
+        return {"bulk": _sent(stand, one, CHUNK)["mb_per_second"]}
+
+
+def chunks(stand: Stand, peer: Peer, size: int) -> Figures:
+    """
+    Chunks of one size, each sent by itself: one at a time, and without waiting.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(one, "lock-step", size=size, chunk=size, warmup=WARM)
+        sent = stand.loaded(one, "stream", size=size, chunk=size, warmup=WARM, depth=0)
+        return {"p50": done["latency"]["p50_us"], "bulk": sent["mb_per_second"]}
+
+
+def handshakes(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    Connections with one request each.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(one, "handshakes")
+        return {"rate": done["per_second"], "p50": done["latency"]["p50_us"]}
+
+
+def turnOver(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    From the holder's close to the next client's greeting.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(one, "turn-over")
+        return {
+            "p50": done["turn_over"]["p50_us"],
+            "handshake": done["handshake"]["p50_us"],
+            "p99": done["turn_over"]["p99_us"],
+        }
+
+
+def knocking(knock: str) -> Callable[[Stand, Peer, int], Figures]:
+    """
+    The holder's latency while others knock.
+
+    @param knock: Who they are, in the words of load.c.
+    """
+
+    def take(stand: Stand, peer: Peer, _: int) -> Figures:
+        """
+        Do it once.
+        """
+        with stand.up(peer) as one:
+            done = stand.loaded(
+                one, "knock", knock=knock, knocks=stand.size.knocks, warmup=WARM
+            )
+            return {
+                "quiet": done["quiet"]["p99_us"] / 1e3,
+                "knocked": done["knocked"]["p99_us"] / 1e3,
+                "knocks": done["knocks_per_second"],
+            }
+
+    return take
+
+
+def memory(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    The memory of a service as it is used.
+    """
+    size = stand.size
+    with stand.up(peer) as one:
+        started = one.memory()
+        stand.loaded(one, "knock", count=WARM, knock="stranger", knocks=size.knocks)
+        knocked = one.memory()
+        some = size.requests // 10
+        stand.loaded(one, "stream", size=REQUEST, count=some)
+        warm = one.memory()
+        stand.loaded(one, "stream", size=REQUEST, count=size.requests)
+        return {
+            "started": started,
+            "knocked": knocked,
+            "warm": warm,
+            "requests": one.memory(),
+        }
+
+
+def start(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    From the start of the process until it listens.
+    """
+    with stand.up(peer) as one:
+        return {"seconds": one.started}
+
+
+def clientProcess(stand: Stand, client: Peer, _: int) -> Figures:
+    """
+    One request by a client that is a program, from its start to its end.
+    """
+    with stand.up(tcpsvc()) as one:
+        begun = time.perf_counter()
+        done = subprocess.run(
+            pinned(cores()[1], client.commands(one.place)[0]),
+            env=environment(),
+            input="ECHO hello\nQUIT\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        took = time.perf_counter() - begun
+    if "200 hello" not in done.stdout:
+        raise BenchError(f"{client.name}: {done.stdout}{done.stderr}")
+    return {"seconds": took}
+
+
+def trailLength(stand: Stand, peer: Peer, point: int) -> Figures:
+    """
+    A service with a new trail, or with a long one.
+    """
+    trail = stand.longTrail() if point == LONG_TRAIL else None
+    with stand.up(peer, trail) as one:
+        done = stand.loaded(one, "lock-step", size=REQUEST, warmup=WARM)
+        return {
+            "started": one.started,
+            "p50": done["latency"]["p50_us"],
+            "rate": _sent(stand, one, REQUEST)["per_second"],
+            "memory": one.memory(),
+        }
+
+
+def _tcpsvcSend(place: Place) -> list[list[str]]:
+    """
+    C{tcpsvc send} with the least of arguments.
+    """
+    keys = ("--keys", str(place.keys.directory))
+    return [[*TCPSVC, "send", *keys, f"localhost:{place.port}", "ECHO hello"]]
+
+
+def _sClient(place: Place) -> list[list[str]]:
+    """
+    The same by OpenSSL's client.
+    """
+    certificate, key = place.keys.client
+    return [
+        [
+            *("openssl", "s_client", "-quiet", "-verify_quiet", "-no_ign_eof"),
+            *("-nocommands", "-connect", f"localhost:{place.port}"),
+            *("-CAfile", place.keys.ca, "-cert", certificate, "-key", key),
+        ]
+    ]
+
+
+TCPSVC_SERVICE = tcpsvc()
+ALWAYS = tcpsvc("always")
+COMMANDS = (*FOREIGN, TCPSVC_SERVICE, tcpsvc("no"), ALWAYS)
+GATEWAY = gateway()
+PASSING = (STUNNEL, SOCAT, SER2NET, GATEWAY, gateway("digest"))
+SEND = Peer("tcpsvc send", _tcpsvcSend)
+KNOCKED = (
+    Measure("quiet", "p99 in quiet", "ms"),
+    Measure("knocked", "p99 while they knock", "ms"),
+    Measure("knocks", "knocks", "a second"),
+)
 
 WORKS = (
     Work(
         "lock-step",
         "Lock-step: a 64-octet request, its reply, the next",
         (P50, P99, RATE),
-        (*ALL, tcpsvc(), tcpsvc("no"), tcpsvc("always")),
+        COMMANDS,
         lockStep,
     ),
+    Work("pipelined", "Pipelined 64-octet requests", (RATE,), COMMANDS, pipelined),
+    Work("bulk", "Bulk both ways: text", (BULK,), PASSING, bulk),
     Work(
-        "pipelined",
-        "Pipelined 64-octet requests",
+        "bulk-binary",
+        "Bulk both ways: octets of all values",
+        (BULK,),
+        tuple(peer.saying("binary") for peer in PASSING),
+        bulk,
+    ),
+    Work(
+        "handshakes",
+        "Full handshakes with one request each",
+        (RATE, P50),
+        (*FOREIGN, TCPSVC_SERVICE),
+        handshakes,
+    ),
+    Work(
+        "turn-over",
+        "Turn-over: the holder's close to the next client's admission",
+        (P50, P99, Measure("handshake", "a handshake, p50", "us")),
+        (S_SERVER, TCPSVC_SERVICE),
+        turnOver,
+    ),
+    Work(
+        "knock-bare",
+        "The holder's p99 while connections that say nothing knock",
+        KNOCKED,
+        (STUNNEL, PLAIN, TCPSVC_SERVICE),
+        knocking("bare"),
+    ),
+    Work(
+        "knock-strangers",
+        "The holder's p99 while strangers without a certificate knock",
+        KNOCKED,
+        (STUNNEL, PLAIN, TCPSVC_SERVICE),
+        knocking("stranger"),
+    ),
+    Work(
+        "knock-known",
+        "The holder's p99 while known clients knock and are turned away",
+        KNOCKED,
+        (TCPSVC_SERVICE,),
+        knocking("known"),
+    ),
+    Work(
+        "memory",
+        "Memory",
+        (
+            Measure("started", "started", "MiB"),
+            Measure("knocked", "after the knocks", "MiB"),
+            Measure("warm", "after 100 000 requests", "MiB"),
+            Measure("requests", "after a million more", "MiB"),
+        ),
+        (PLAIN, TCPSVC_SERVICE),
+        memory,
+    ),
+    Work(
+        "start",
+        "From the start of the process until it listens",
+        (SECONDS,),
+        (PLAIN, TCPSVC_SERVICE),
+        start,
+    ),
+    Work(
+        "send",
+        "One request by a program, from its start to its end",
+        (SECONDS,),
+        (Peer("openssl s_client", _sClient), SEND),
+        clientProcess,
+    ),
+    Work(
+        "request-size",
+        "Requests of other sizes",
+        (P50, RATE),
+        (S_SERVER, PLAIN, TCPSVC_SERVICE),
+        requestSizes,
+        "octets of a request",
+        (16, 64, 256, 1024, 4096),
+    ),
+    Work(
+        "depth",
+        "Pipelining depth",
         (RATE,),
-        (*ALL, tcpsvc(), tcpsvc("no"), tcpsvc("always")),
+        (S_SERVER, PLAIN, TCPSVC_SERVICE, ALWAYS),
         pipelined,
+        "requests under way",
+        (1, 4, 16, 64, 256, 1024, 4096),
+    ),
+    Work(
+        "chunk-size",
+        "Chunks of other sizes, through a gateway",
+        (P50, BULK),
+        (STUNNEL, GATEWAY),
+        chunks,
+        "octets of a chunk",
+        (64, 256, 1024, 4096, 16384, 65536),
+    ),
+    Work(
+        "trail",
+        "A new trail (0) and a long one (1)",
+        (Measure("started", "listens after", "s"), P50, RATE),
+        (TCPSVC_SERVICE,),
+        trailLength,
+        "long trail",
+        (0, LONG_TRAIL),
     ),
 )
