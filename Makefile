@@ -5,6 +5,7 @@ VENV ?= .venv
 KEYS ?= keys
 CLIENT ?= $(shell id -un)
 TESTS ?= tests
+BENCH ?= --write docs/performance
 
 BIN := $(VENV)/bin
 
@@ -22,9 +23,12 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m twisted.trial $(TESTS)
 
-# Measure; BENCH=--short only sees that it runs.
-bench: $(VENV)/.test
-	$(BIN)/python bench/audit.py $(BENCH)
+# Measure beside the peers, and write the figures of the documentation; BENCH=--short
+# only sees that all of it runs. Wants a C compiler and OpenSSL's headers.
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench $(BENCH)
+	$(BIN)/python -m bench.audit $(if $(filter --short,$(BENCH)),--short, \
+	    --rst docs/explanation/audit-figures.rst)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -55,10 +59,11 @@ $(VENV)/bin/pip:
 
 $(VENV)/.run: EXTRAS = console
 $(VENV)/.test: EXTRAS = console,serial,test,peers
+$(VENV)/.bench: EXTRAS = bench
 $(VENV)/.lint: EXTRAS = console,serial,test,lint
 $(VENV)/.docs: EXTRAS = docs
 $(VENV)/.news: EXTRAS = news
-$(VENV)/.run $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.news: \
+$(VENV)/.run $(VENV)/.test $(VENV)/.bench $(VENV)/.lint $(VENV)/.docs $(VENV)/.news: \
 		setup.cfg pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -11,8 +11,10 @@ from pathlib import Path
 from attrs import evolve
 
 from bench.machine import BenchError, about
+from bench.report import write
 from bench.results import Results, measure
 from bench.stand import LONG, SHORT, stand
+from bench.targets import TARGETS
 from bench.work import WORKS
 
 
@@ -56,15 +58,28 @@ def main() -> None:
         size, runs=options.runs or size.runs, seconds=options.seconds or size.seconds
     )
     works = [one for one in WORKS if options.only is None or one.name in options.only]
-    try:
-        with stand(options.dir, size) as place:
-            print("\n".join(about(place.directory)))
-            results = Results()
-            for work in works:
-                measure(place, work, results)
-    except BenchError as error:
-        sys.exit(f"bench: {error}")
+    with stand(options.dir, size) as place:
+        into = options.write or (place.directory / "performance")
+        results = Results.load(into / "results.json")
+        now = about(place.directory, size.runs)
+        if options.only and results.about:
+            names = ", ".join(work.name for work in works)
+            results.about.append(f"{now[0]}: {names}")
+        else:
+            results.about = now
+        print("\n".join(now))
+        for work in works:
+            measure(place, work, results)
+        write(results, into)
+        print("\nTargets")
+        for one in TARGETS:
+            if figure := one.found(results):
+                met = "met" if one.metBy(figure) else "MISSED"
+                print(f"  {met:<6} {one.work}: {figure} {one.figure}, {one} is wanted")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BenchError as error:
+        sys.exit(f"bench: {error}")

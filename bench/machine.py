@@ -85,9 +85,12 @@ def syncTime(directory: Path, times: int = 200) -> float:
     return statistics.median(took)
 
 
-def about(directory: Path) -> list[str]:
+def about(directory: Path, runs: int) -> list[str]:
     """
     What it is measured on, a line each.
+
+    @param directory: On the disk that is written to.
+    @param runs: How often each figure is taken.
     """
     model = ""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -103,7 +106,7 @@ def about(directory: Path) -> list[str]:
     )
     packages = ("Twisted", "pyOpenSSL", "cryptography", "msgspec")
     return [
-        time.strftime("Measured on %Y-%m-%d, in UTC.", time.gmtime()),
+        time.strftime(f"measured on %Y-%m-%d, {runs} runs by turns", time.gmtime()),
         f"{os.cpu_count()} x {model or platform.processor()}, {memory:.0f} GiB",
         where,
         f"{platform.system()} {platform.release()}, file system "

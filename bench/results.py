@@ -42,6 +42,15 @@ class Results:
         peers = self.values.get(work, {})
         return peers.get(peer, {}).get(str(point), {}).get(measure, [])
 
+    def points(self, work: Work) -> list[int]:
+        """
+        The points that all peers of a work were measured at.
+        """
+        peers = self.values.get(work.name, {}).values()
+        return [
+            point for point in work.points if all(str(point) in one for one in peers)
+        ]
+
     def save(self, path: Path) -> None:
         """
         Write them.
@@ -69,17 +78,18 @@ def measure(stand: Stand, work: Work, results: Results) -> None:
     for peer in work.peers:
         if peer not in here:
             print(f"{work.name}: {peer.name} is not installed here, and left out")
+    points = work.points if stand.size.curves else work.points[-1:]
     for _ in range(stand.size.runs):
-        for point in work.points:
+        for point in points:
             for peer in here:
                 results.add(work.name, peer.name, point, work.take(stand, peer, point))
     print(f"\n{work.title}")
-    for point in work.points:
+    for point in results.points(work):
         for peer in here:
             figures = [
                 f"{one.label} {Figure.of(values)} {one.unit}"
                 for one in work.measures
                 if (values := results.of(work.name, peer.name, one.name, point))
             ]
-            where = f"{point:>10,} " if len(work.points) > 1 else ""
-            print(f"  {where}{peer.name:<28} {'; '.join(figures)}", flush=True)
+            where = f"{point:>8,} " if work.axis else ""
+            print(f"  {where}{peer.name:<29} {'; '.join(figures)}", flush=True)

@@ -39,6 +39,7 @@ class Size:
     @ivar knocks: How many connections knock.
     @ivar requests: How many requests memory is watched over.
     @ivar records: How many records the long trail has.
+    @ivar curves: Whether curves are measured at all their points, or at the last.
     """
 
     runs: int
@@ -46,10 +47,20 @@ class Size:
     knocks: int
     requests: int
     records: int
+    curves: bool
 
 
-LONG = Size(runs=5, seconds=2, knocks=10_000, requests=1_000_000, records=10_000_000)
-SHORT = Size(runs=1, seconds=0.1, knocks=100, requests=2_000, records=20_000)
+LONG = Size(
+    runs=5,
+    seconds=2,
+    knocks=10_000,
+    requests=1_000_000,
+    records=10_000_000,
+    curves=True,
+)
+SHORT = Size(
+    runs=1, seconds=0.05, knocks=100, requests=2_000, records=20_000, curves=False
+)
 
 
 @frozen

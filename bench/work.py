@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bench.machine import BenchError, cores, pinned, syncTime
 from bench.peers import (
@@ -56,6 +56,7 @@ class Work:
     @ivar measures: What is measured.
     @ivar peers: Who does it.
     @ivar take: Does it once: with a stand, a peer and a point.
+    @ivar ours: The peer that the others are compared with.
     @ivar axis: What the points are, if there are several.
     @ivar points: The amounts that cost is measured over; 0 is no limit.
     """
@@ -65,6 +66,7 @@ class Work:
     measures: tuple[Measure, ...]
     peers: tuple[Peer, ...]
     take: Callable[[Stand, Peer, int], Figures]
+    ours: str = "tcpsvc"
     axis: str = ""
     points: tuple[int, ...] = (0,)
 
@@ -73,13 +75,13 @@ P50 = Measure("p50", "p50", "us")
 P99 = Measure("p99", "p99", "us")
 RATE = Measure("rate", "rate", "a second")
 BULK = Measure("bulk", "each way", "MB/s")
+MEMORY = Measure("memory", "memory", "MiB")
 SECONDS = Measure("seconds", "took", "s")
 
 REQUEST = 64
 WARM = 200
 CHUNK = 1 << 14
 FOREIGN = (S_SERVER, SOCAT, STUNNEL, SER2NET, PLAIN)
-LONG_TRAIL = 1
 
 
 def _sent(stand: Stand, one: Running, size: int, depth: int = 0) -> dict[str, Any]:
@@ -244,11 +246,11 @@ def clientProcess(stand: Stand, client: Peer, _: int) -> Figures:
     return {"seconds": took}
 
 
-def trailLength(stand: Stand, peer: Peer, point: int) -> Figures:
+def trailLength(stand: Stand, peer: Peer, _: int) -> Figures:
     """
     A service with a new trail, or with a long one.
     """
-    trail = stand.longTrail() if point == LONG_TRAIL else None
+    trail = stand.longTrail() if peer == LONG_TRAIL else None
     with stand.up(peer, trail) as one:
         done = stand.loaded(one, "lock-step", size=REQUEST, warmup=WARM)
         return {
@@ -274,8 +276,8 @@ def _sClient(place: Place) -> list[list[str]]:
     certificate, key = place.keys.client
     return [
         [
-            *("openssl", "s_client", "-quiet", "-verify_quiet", "-no_ign_eof"),
-            *("-nocommands", "-connect", f"localhost:{place.port}"),
+            *("openssl", "s_client", "-quiet", "-verify_quiet", "-nocommands"),
+            *("-connect", f"localhost:{place.port}"),
             *("-CAfile", place.keys.ca, "-cert", certificate, "-key", key),
         ]
     ]
@@ -286,6 +288,7 @@ ALWAYS = tcpsvc("always")
 COMMANDS = (*FOREIGN, TCPSVC_SERVICE, tcpsvc("no"), ALWAYS)
 GATEWAY = gateway()
 PASSING = (STUNNEL, SOCAT, SER2NET, GATEWAY, gateway("digest"))
+LONG_TRAIL = evolve(TCPSVC_SERVICE, name="tcpsvc, ten million records")
 SEND = Peer("tcpsvc send", _tcpsvcSend)
 KNOCKED = (
     Measure("quiet", "p99 in quiet", "ms"),
@@ -302,13 +305,14 @@ WORKS = (
         lockStep,
     ),
     Work("pipelined", "Pipelined 64-octet requests", (RATE,), COMMANDS, pipelined),
-    Work("bulk", "Bulk both ways: text", (BULK,), PASSING, bulk),
+    Work("bulk", "Bulk both ways: text", (BULK,), PASSING, bulk, GATEWAY.name),
     Work(
         "bulk-binary",
         "Bulk both ways: octets of all values",
         (BULK,),
         tuple(peer.saying("binary") for peer in PASSING),
         bulk,
+        GATEWAY.name,
     ),
     Work(
         "handshakes",
@@ -370,6 +374,7 @@ WORKS = (
         (SECONDS,),
         (Peer("openssl s_client", _sClient), SEND),
         clientProcess,
+        SEND.name,
     ),
     Work(
         "request-size",
@@ -377,8 +382,8 @@ WORKS = (
         (P50, RATE),
         (S_SERVER, PLAIN, TCPSVC_SERVICE),
         requestSizes,
-        "octets of a request",
-        (16, 64, 256, 1024, 4096),
+        axis="octets of a request",
+        points=(16, 64, 256, 1024, 4096),
     ),
     Work(
         "depth",
@@ -386,8 +391,8 @@ WORKS = (
         (RATE,),
         (S_SERVER, PLAIN, TCPSVC_SERVICE, ALWAYS),
         pipelined,
-        "requests under way",
-        (1, 4, 16, 64, 256, 1024, 4096),
+        axis="requests under way",
+        points=(1, 4, 16, 64, 256, 1024, 4096),
     ),
     Work(
         "chunk-size",
@@ -395,16 +400,15 @@ WORKS = (
         (P50, BULK),
         (STUNNEL, GATEWAY),
         chunks,
-        "octets of a chunk",
-        (64, 256, 1024, 4096, 16384, 65536),
+        GATEWAY.name,
+        axis="octets of a chunk",
+        points=(64, 256, 1024, 4096, 16384, 65536),
     ),
     Work(
         "trail",
-        "A new trail (0) and a long one (1)",
-        (Measure("started", "listens after", "s"), P50, RATE),
-        (TCPSVC_SERVICE,),
+        "The trail's length",
+        (Measure("started", "listens after", "s"), P50, RATE, MEMORY),
+        (TCPSVC_SERVICE, LONG_TRAIL),
         trailLength,
-        "long trail",
-        (0, LONG_TRAIL),
     ),
 )
