@@ -91,7 +91,10 @@ def _lines(
             color=line.get_color(),
         )
     axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
+    if measure.unit == "us":
+        axis.set_ylim(bottom=0)
+    else:
+        axis.set_yscale("log")
     axis.set_xticks(points, [f"{point:,}" for point in points], rotation=45)
     axis.set_xlabel(work.axis)
     axis.set_title(f"{measure.label}, {measure.unit}", fontsize="medium")

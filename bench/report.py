@@ -70,7 +70,7 @@ def section(results: Results, work: Work, directory: Path) -> Iterator[str]:
     peers = [peer.name for peer in work.peers if peer.name in measured]
     if not peers:
         return
-    yield from (work.title, "-" * len(work.title), "")
+    yield from (work.title, "~" * len(work.title), "")
     if plot(results, work, peers, directory / f"{work.name}.svg"):
         yield from (f".. image:: {directory.name}/{work.name}.svg", "")
     if work.axis:

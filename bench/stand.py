@@ -52,7 +52,7 @@ class Size:
 
 LONG = Size(
     runs=5,
-    seconds=2,
+    seconds=1,
     knocks=10_000,
     requests=1_000_000,
     records=10_000_000,
@@ -158,7 +158,8 @@ def stand(directory: Path | None, size: Size) -> Iterator[Stand]:
 
     @param directory: Where to write; the temporary directory if L{None}.
     """
-    cache = Path(directory or tempfile.gettempdir()) / f"tcpsvc-bench-{os.getuid()}"
+    parent = Path(directory or tempfile.gettempdir()).resolve()
+    cache = parent / f"tcpsvc-bench-{os.getuid()}"
     cache.mkdir(mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as name:
         place = Path(name)

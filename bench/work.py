@@ -73,7 +73,7 @@ class Work:
 
 P50 = Measure("p50", "p50", "us")
 P99 = Measure("p99", "p99", "us")
-RATE = Measure("rate", "rate", "a second")
+RATE = Measure("rate", "requests", "a second")
 BULK = Measure("bulk", "each way", "MB/s")
 MEMORY = Measure("memory", "memory", "MiB")
 SECONDS = Measure("seconds", "took", "s")
@@ -317,7 +317,7 @@ WORKS = (
     Work(
         "handshakes",
         "Full handshakes with one request each",
-        (RATE, P50),
+        (Measure("rate", "connections", "a second"), P50),
         (*FOREIGN, TCPSVC_SERVICE),
         handshakes,
     ),
