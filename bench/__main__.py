@@ -12,7 +12,7 @@ from attrs import evolve
 
 from bench.machine import BenchError, about
 from bench.report import write
-from bench.results import Results, measure
+from bench.results import SAVED, Results, measure
 from bench.stand import LONG, SHORT, stand
 from bench.targets import TARGETS
 from bench.work import WORKS
@@ -44,15 +44,26 @@ def parsed() -> argparse.Namespace:
         help="write the tables and plots of the documentation; with --only, the "
         "figures of other rows stay as they are there",
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="measure nothing: write DIR's tables and plots from its results",
+    )
     parser.add_argument("--dir", type=Path, help="where to write trails (/tmp)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.report and not options.write:
+        parser.error("--report goes with --write DIR")
+    return options
 
 
 def main() -> None:
     """
-    Measure.
+    Measure, print and write.
     """
     options = parsed()
+    if options.report:
+        write(Results.load(options.write / SAVED), options.write)
+        return
     size = SHORT if options.short else LONG
     size = evolve(
         size, runs=options.runs or size.runs, seconds=options.seconds or size.seconds
@@ -60,7 +71,7 @@ def main() -> None:
     works = [one for one in WORKS if options.only is None or one.name in options.only]
     with stand(options.dir, size) as place:
         into = options.write or (place.directory / "performance")
-        results = Results.load(into / "results.json")
+        results = Results.load(into / SAVED)
         now = about(place.directory, size.runs)
         if options.only and results.about:
             names = ", ".join(work.name for work in works)
@@ -68,8 +79,10 @@ def main() -> None:
         else:
             results.about = now
         print("\n".join(now))
+        into.mkdir(parents=True, exist_ok=True)
         for work in works:
             measure(place, work, results)
+            results.save(into / SAVED)
         write(results, into)
         print("\nTargets")
         for one in TARGETS:

@@ -109,7 +109,9 @@ static double now(void) /* seconds */
 /* Whether what began then, and was done so often, is to go on. */
 static bool goesOn(double begun, uint64_t done)
 {
-    return want.seconds > 0 ? done == 0 || now() - begun < want.seconds : done < want.count;
+    if (want.seconds > 0)
+        return done == 0 || now() - begun < want.seconds;
+    return done < want.count;
 }
 
 static double busy(void) /* seconds of a core */

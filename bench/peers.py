@@ -399,3 +399,32 @@ SOCAT = Peer("socat", _socat, window=1 << 16, needs="socat")
 STUNNEL = Peer("stunnel", _stunnel, needs="stunnel4")
 SER2NET = Peer("ser2net", _ser2net, needs="ser2net")
 PLAIN = Peer("Twisted LineReceiver", _plain)
+
+
+# Clients, which are measured as whole programs.
+
+
+def _tcpsvcSend(place: Place) -> list[list[str]]:
+    """
+    C{tcpsvc send} with the least of arguments.
+    """
+    keys = ("--keys", str(place.keys.directory))
+    return [[*TCPSVC, "send", *keys, f"localhost:{place.port}", "ECHO hello"]]
+
+
+def _sClient(place: Place) -> list[list[str]]:
+    """
+    The same by OpenSSL's client.
+    """
+    certificate, key = place.keys.client
+    return [
+        [
+            *("openssl", "s_client", "-quiet", "-verify_quiet", "-nocommands"),
+            *("-connect", f"localhost:{place.port}"),
+            *("-CAfile", place.keys.ca, "-cert", certificate, "-key", key),
+        ]
+    ]
+
+
+TCPSVC_SEND = Peer("tcpsvc send", _tcpsvcSend)
+S_CLIENT = Peer("openssl s_client", _sClient, needs="openssl")

@@ -13,6 +13,7 @@ from typing import cast
 
 from twisted.internet import reactor as globalReactor
 from twisted.internet import ssl
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.basic import LineReceiver
@@ -24,6 +25,12 @@ class Echo(LineReceiver):
     """
 
     delimiter = b"\n"
+
+    def connectionMade(self) -> None:
+        """
+        Let no reply wait for an acknowledgement.
+        """
+        cast(ITCPTransport, self.transport).setTcpNoDelay(True)
 
     def lineReceived(self, line: bytes) -> None:
         """

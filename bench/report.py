@@ -16,12 +16,10 @@ from bench.work import WORKS, Measure, Work
 
 def write(results: Results, directory: Path) -> None:
     """
-    Write the values, the tables and the plots.
+    Write the tables and the plots.
 
     @param directory: The one that the page includes them from.
     """
-    directory.mkdir(exist_ok=True)
-    results.save(directory / "results.json")
     lines = [f"- {line}" for line in results.about]
     (directory / "machine.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (directory / "targets.txt").write_text(_joined(targets(results)), encoding="utf-8")

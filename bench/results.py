@@ -13,6 +13,8 @@ from bench.figures import Figure
 from bench.stand import Stand
 from bench.work import Work
 
+SAVED = "results.json"
+
 
 @define
 class Results:

@@ -1,0 +1,196 @@
+"""
+How each kind of work is done once, by one peer.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.machine import BenchError, cores, pinned, syncTime
+from bench.peers import Peer, Running, environment, tcpsvc
+from bench.stand import Stand
+
+Figures = dict[str, float]
+
+REQUEST = 64
+WARM = 200
+CHUNK = 1 << 14
+LONG_TRAIL = "tcpsvc, a long trail"
+
+
+def _sent(stand: Stand, one: Running, size: int, depth: int = 0) -> dict[str, Any]:
+    """
+    Send without waiting for replies.
+
+    @param size: Octets of a request, or of a chunk.
+    @param depth: How many may be under way; 0 is as many as the peer bears.
+    """
+    depth = depth or -(-one.peer.window // size)
+    return stand.loaded(
+        one, "stream", size=size, chunk=max(size, CHUNK), depth=depth, warmup=WARM
+    )
+
+
+def lockStep(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    One request at a time; and beside it, what the disk takes to be in step.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(one, "lock-step", size=REQUEST, warmup=WARM)
+        return {
+            "p50": done["latency"]["p50_us"],
+            "p99": done["latency"]["p99_us"],
+            "rate": done["per_second"],
+            "sync": syncTime(one.place.directory) * 1e6,
+        }
+
+
+def pipelined(stand: Stand, peer: Peer, depth: int) -> Figures:
+    """
+    Requests without waiting for replies.
+    """
+    with stand.up(peer) as one:
+        return {"rate": _sent(stand, one, REQUEST, depth)["per_second"]}
+
+
+def requestSizes(stand: Stand, peer: Peer, size: int) -> Figures:
+    """
+    Requests of one size, one at a time, and without waiting.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(one, "lock-step", size=size, warmup=WARM)
+        return {
+            "p50": done["latency"]["p50_us"],
+            "rate": _sent(stand, one, size)["per_second"],
+        }
+
+
+def bulk(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    Octets both ways at once.
+    """
+    with stand.up(peer) as one:
+        return {"bulk": _sent(stand, one, CHUNK)["mb_per_second"]}
+
+
+def chunks(stand: Stand, peer: Peer, size: int) -> Figures:
+    """
+    Chunks of one size, each sent by itself: one at a time, and without waiting.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(one, "lock-step", size=size, chunk=size, warmup=WARM)
+        sent = stand.loaded(one, "stream", size=size, chunk=size, warmup=WARM, depth=0)
+        return {"p50": done["latency"]["p50_us"], "bulk": sent["mb_per_second"]}
+
+
+def handshakes(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    Connections with one request each.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(one, "handshakes")
+        return {"rate": done["per_second"], "p50": done["latency"]["p50_us"]}
+
+
+def turnOver(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    From the holder's close to the next client's greeting.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(one, "turn-over")
+        return {
+            "p50": done["turn_over"]["p50_us"],
+            "handshake": done["handshake"]["p50_us"],
+            "p99": done["turn_over"]["p99_us"],
+        }
+
+
+def knocking(knock: str) -> Callable[[Stand, Peer, int], Figures]:
+    """
+    The holder's latency while others knock.
+
+    @param knock: Who they are, in the words of load.c.
+    """
+
+    def take(stand: Stand, peer: Peer, _: int) -> Figures:
+        """
+        Do it once.
+        """
+        with stand.up(peer) as one:
+            done = stand.loaded(
+                one, "knock", knock=knock, knocks=stand.size.knocks, warmup=WARM
+            )
+            return {
+                "quiet": done["quiet"]["p99_us"] / 1e3,
+                "knocked": done["knocked"]["p99_us"] / 1e3,
+                "knocks": done["knocks_per_second"],
+            }
+
+    return take
+
+
+def memory(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    The memory of a service as it is used.
+    """
+    size = stand.size
+    with stand.up(peer) as one:
+        started = one.memory()
+        stand.loaded(one, "knock", count=WARM, knock="stranger", knocks=size.knocks)
+        knocked = one.memory()
+        some = size.requests // 10
+        stand.loaded(one, "stream", size=REQUEST, count=some)
+        warm = one.memory()
+        stand.loaded(one, "stream", size=REQUEST, count=size.requests)
+        return {
+            "started": started,
+            "knocked": knocked,
+            "warm": warm,
+            "requests": one.memory(),
+        }
+
+
+def start(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    From the start of the process until it listens.
+    """
+    with stand.up(peer) as one:
+        return {"seconds": one.started}
+
+
+def clientProcess(stand: Stand, client: Peer, _: int) -> Figures:
+    """
+    One request by a client that is a program, from its start to its end.
+    """
+    with stand.up(tcpsvc()) as one:
+        begun = time.perf_counter()
+        done = subprocess.run(
+            pinned(cores()[1], client.commands(one.place)[0]),
+            env=environment(),
+            input="ECHO hello\nQUIT\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        took = time.perf_counter() - begun
+    if "200 hello" not in done.stdout:
+        raise BenchError(f"{client.name}: {done.stdout}{done.stderr}")
+    return {"seconds": took}
+
+
+def trailLength(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    A service with a new trail, or with a long one if that is in its name.
+    """
+    trail = stand.longTrail() if peer.name == LONG_TRAIL else None
+    with stand.up(peer, trail) as one:
+        done = stand.loaded(one, "lock-step", size=REQUEST, warmup=WARM)
+        return {
+            "started": one.started,
+            "p50": done["latency"]["p50_us"],
+            "rate": _sent(stand, one, REQUEST)["per_second"],
+            "memory": one.memory(),
+        }
