@@ -1,5 +1,10 @@
 """
-The command line: C{python -m bench}.
+The benchmark, C{python -m bench}: tcpsvc and its peers, side by side in one run. It
+measures, prints and, with C{--write}, makes the tables and plots of
+docs/performance.rst.
+
+This directory has no C{__init__.py}: whoever has commands of their own in a
+C{bench.py} is to find those.
 """
 
 from __future__ import annotations
