@@ -75,25 +75,28 @@ def main() -> None:
     )
     works = [one for one in WORKS if options.only is None or one.name in options.only]
     with stand(options.dir, size) as place:
-        into = options.write or (place.directory / "performance")
-        results = Results.load(into / SAVED)
-        now = about(place.directory, size.runs)
-        if options.only and results.about:
-            names = ", ".join(work.name for work in works)
-            results.about.append(f"{now[0]}: {names}")
-        else:
-            results.about = now
-        print("\n".join(now))
+        into = options.write or place.directory / "performance"
         into.mkdir(parents=True, exist_ok=True)
+        results = Results.load(into / SAVED)
+        results.measuredOn(about(place.directory, size.runs), options.only)
+        print("\n".join(results.about))
         for work in works:
             measure(place, work, results)
             results.save(into / SAVED)
-        write(results, into)
-        print("\nTargets")
-        for one in TARGETS:
-            if figure := one.found(results):
-                met = "met" if one.metBy(figure) else "MISSED"
-                print(f"  {met:<6} {one.work}: {figure} {one.figure}, {one} is wanted")
+        if options.write or (options.short and not options.only):
+            write(results, into)
+        tell(results)
+
+
+def tell(results: Results) -> None:
+    """
+    Print how far the targets are met.
+    """
+    print("\nTargets")
+    for one in TARGETS:
+        if figure := one.found(results):
+            met = "met" if one.metBy(figure) else "MISSED"
+            print(f"  {met:<6} {one.work}: {figure} {one.figure}, {one} is wanted")
 
 
 if __name__ == "__main__":

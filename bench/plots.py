@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Figure
+from bench.machine import BenchError
 from bench.results import Results
 from bench.work import Measure, Work
 
@@ -21,16 +22,19 @@ def plot(results: Results, work: Work, peers: Sequence[str], path: Path) -> bool
     Draw a work: bars for its peers, or a line for each over its points.
 
     @return: Whether there was anything to draw.
+    @raise BenchError: If matplotlib is not installed.
     """
     if not work.axis and len(peers) < 3:
         return False
-    import matplotlib as mpl
-
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise BenchError(
+            "no matplotlib to draw with: pip install 'tcpsvc[bench]'"
+        ) from None
     # The same figures make the same file; text stays text.
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "tcpsvc", "svg.fonttype": "none"})
-    from matplotlib import pyplot
-
+    pyplot.switch_backend("svg")
+    pyplot.rcParams.update({"svg.hashsalt": "tcpsvc", "svg.fonttype": "none"})
     if work.axis:
         number = len(work.measures)
         drawn, axes = pyplot.subplots(

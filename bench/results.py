@@ -29,6 +29,16 @@ class Results:
         factory=dict
     )
 
+    def measuredOn(self, about: list[str], only: list[str] | None) -> None:
+        """
+        Say what the values are measured on from now; of some works, if only those
+        are measured anew.
+        """
+        if only and self.about:
+            self.about.append(f"{about[0]}: {', '.join(only)}")
+        else:
+            self.about = about
+
     def add(self, work: str, peer: str, point: int, figures: dict[str, float]) -> None:
         """
         Add what one run gave.

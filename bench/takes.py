@@ -7,7 +7,6 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
 
 from bench.machine import BenchError, cores, pinned, syncTime
 from bench.peers import Peer, Running, environment, tcpsvc
@@ -21,17 +20,41 @@ CHUNK = 1 << 14
 LONG_TRAIL = "tcpsvc, a long trail"
 
 
-def _sent(stand: Stand, one: Running, size: int, depth: int = 0) -> dict[str, Any]:
+def _sent(
+    stand: Stand, one: Running, size: int, depth: int = 0, chunk: int = CHUNK
+) -> Figures:
     """
     Send without waiting for replies.
 
-    @param size: Octets of a request, or of a chunk.
+    @param size: Octets of a request.
     @param depth: How many may be under way; 0 is as many as the peer bears.
+    @param chunk: Octets that are sent at a time.
+    @return: Requests a second, MB/s, and for how much of the time the load
+        generator was busy.
     """
     depth = depth or -(-one.peer.window // size)
-    return stand.loaded(
-        one, "stream", size=size, chunk=max(size, CHUNK), depth=depth, warmup=WARM
-    )
+    done = stand.loaded(one, "stream", size=size, chunk=chunk, depth=depth, warmup=WARM)
+    return {
+        "rate": done["per_second"],
+        "bulk": done["mb_per_second"],
+        "busy": done["busy"],
+    }
+
+
+def _lockStep(
+    stand: Stand, one: Running, size: int = REQUEST, chunk: int = CHUNK
+) -> Figures:
+    """
+    Send one request at a time.
+
+    @return: Microseconds, and requests a second.
+    """
+    done = stand.loaded(one, "lock-step", size=size, chunk=chunk, warmup=WARM)
+    return {
+        "p50": done["latency"]["p50_us"],
+        "p99": done["latency"]["p99_us"],
+        "rate": done["per_second"],
+    }
 
 
 def lockStep(stand: Stand, peer: Peer, _: int) -> Figures:
@@ -39,13 +62,8 @@ def lockStep(stand: Stand, peer: Peer, _: int) -> Figures:
     One request at a time; and beside it, what the disk takes to be in step.
     """
     with stand.up(peer) as one:
-        done = stand.loaded(one, "lock-step", size=REQUEST, warmup=WARM)
-        return {
-            "p50": done["latency"]["p50_us"],
-            "p99": done["latency"]["p99_us"],
-            "rate": done["per_second"],
-            "sync": syncTime(one.place.directory) * 1e6,
-        }
+        figures = _lockStep(stand, one)
+        return {**figures, "sync": syncTime(one.place.directory) * 1e6}
 
 
 def pipelined(stand: Stand, peer: Peer, depth: int) -> Figures:
@@ -53,7 +71,7 @@ def pipelined(stand: Stand, peer: Peer, depth: int) -> Figures:
     Requests without waiting for replies.
     """
     with stand.up(peer) as one:
-        return {"rate": _sent(stand, one, REQUEST, depth)["per_second"]}
+        return _sent(stand, one, REQUEST, depth)
 
 
 def requestSizes(stand: Stand, peer: Peer, size: int) -> Figures:
@@ -61,11 +79,7 @@ def requestSizes(stand: Stand, peer: Peer, size: int) -> Figures:
     Requests of one size, one at a time, and without waiting.
     """
     with stand.up(peer) as one:
-        done = stand.loaded(one, "lock-step", size=size, warmup=WARM)
-        return {
-            "p50": done["latency"]["p50_us"],
-            "rate": _sent(stand, one, size)["per_second"],
-        }
+        return {**_lockStep(stand, one, size), **_sent(stand, one, size)}
 
 
 def bulk(stand: Stand, peer: Peer, _: int) -> Figures:
@@ -73,7 +87,7 @@ def bulk(stand: Stand, peer: Peer, _: int) -> Figures:
     Octets both ways at once.
     """
     with stand.up(peer) as one:
-        return {"bulk": _sent(stand, one, CHUNK)["mb_per_second"]}
+        return _sent(stand, one, CHUNK)
 
 
 def chunks(stand: Stand, peer: Peer, size: int) -> Figures:
@@ -81,9 +95,10 @@ def chunks(stand: Stand, peer: Peer, size: int) -> Figures:
     Chunks of one size, each sent by itself: one at a time, and without waiting.
     """
     with stand.up(peer) as one:
-        done = stand.loaded(one, "lock-step", size=size, chunk=size, warmup=WARM)
-        sent = stand.loaded(one, "stream", size=size, chunk=size, warmup=WARM, depth=0)
-        return {"p50": done["latency"]["p50_us"], "bulk": sent["mb_per_second"]}
+        return {
+            **_lockStep(stand, one, size, chunk=size),
+            **_sent(stand, one, size, chunk=size),
+        }
 
 
 def handshakes(stand: Stand, peer: Peer, _: int) -> Figures:
@@ -187,10 +202,9 @@ def trailLength(stand: Stand, peer: Peer, _: int) -> Figures:
     """
     trail = stand.longTrail() if peer.name == LONG_TRAIL else None
     with stand.up(peer, trail) as one:
-        done = stand.loaded(one, "lock-step", size=REQUEST, warmup=WARM)
         return {
+            **_lockStep(stand, one),
+            **_sent(stand, one, REQUEST),
             "started": one.started,
-            "p50": done["latency"]["p50_us"],
-            "rate": _sent(stand, one, REQUEST)["per_second"],
             "memory": one.memory(),
         }

@@ -56,6 +56,18 @@ class ResultsTests(SynchronousTestCase):
         """
         self.assertEqual(Results.load(Path(self.mktemp())), Results())
 
+    def test_measuredAgain(self) -> None:
+        """
+        They say what they were measured on; where only some works are measured
+        again, what stood there stays.
+        """
+        results = Results()
+        results.measuredOn(["Monday", "a machine"], None)
+        results.measuredOn(["Tuesday", "a machine"], ["send", "start"])
+        self.assertEqual(results.about, ["Monday", "a machine", "Tuesday: send, start"])
+        results.measuredOn(["Friday", "another"], None)
+        self.assertEqual(results.about, ["Friday", "another"])
+
     def test_pointsOfAll(self) -> None:
         """
         A curve has the points that all its peers were measured at.
