@@ -197,8 +197,10 @@ static void makeCycles(void)
 
         for (size_t k = 0; k < want.size; k++) {
             random ^= random << 13, random ^= random >> 17, random ^= random << 5;
-            request[k] = want.framing == BINARY ? (unsigned char)(random >> 24)
-                                                : 'a' + (random >> 8) % 26;
+            if (want.framing == BINARY)
+                request[k] = (unsigned char)(random >> 24);
+            else
+                request[k] = (unsigned char)('a' + (random >> 8) % 26);
         }
         if (want.framing == BINARY) {
             memcpy(reply, request, want.size);
