@@ -8,9 +8,11 @@ import contextlib
 
 from OpenSSL import SSL
 from twisted.internet.address import UNIXAddress
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -87,6 +89,51 @@ class SilenceTests(SynchronousTestCase):
             self.house.clock.advance(0)
         self.assertEqual(1, self.tls.made)
         self.assertNotEqual(b"", bytes(peer.socket.written))
+
+    def test_turns(self) -> None:
+        """
+        One handshake is worked on in a turn of the reactor. The next one waits
+        for its own, and is not read meanwhile.
+        """
+        first, second = self.house.knock(), self.house.knock()
+        first.protocol.dataReceived(_hello())
+        second.protocol.dataReceived(_hello())
+        self.assertEqual(1, self.tls.made)
+        self.assertEqual(b"", bytes(second.socket.written))
+        self.assertEqual((False, True), (first.socket.paused, second.socket.paused))
+        self.house.clock.advance(0)
+        self.assertEqual(2, self.tls.made)
+        self.assertNotEqual(b"", bytes(second.socket.written))
+        self.assertFalse(second.socket.paused)
+
+    def test_goneBeforeItsTurn(self) -> None:
+        """
+        Whoever is gone when its turn comes costs no TLS, and the turn is another's.
+        """
+        first, second = self.house.knock(), self.house.knock()
+        first.protocol.dataReceived(_hello())
+        second.protocol.dataReceived(_hello())
+        second.socket.lost = True
+        second.protocol.connectionLost(Failure(ConnectionLost()))
+        third = self.house.knock()
+        third.protocol.dataReceived(_hello())
+        self.assertEqual(1, self.tls.made)
+        self.house.clock.advance(0)
+        self.assertEqual(2, self.tls.made)
+        self.assertNotEqual(b"", bytes(third.socket.written))
+
+    def test_givenUpBeforeItsTurn(self) -> None:
+        """
+        The same holds for who is displaced while it waits.
+        """
+        first, second = self.house.knock(), self.house.knock()
+        first.protocol.dataReceived(_hello())
+        second.protocol.dataReceived(_hello())
+        for _ in range(2):
+            self.house.knock()
+        self.house.clock.advance(0)
+        self.assertEqual(1, self.tls.made)
+        self.assertTrue(second.socket.aborted)
 
     def test_patience(self) -> None:
         """
