@@ -391,6 +391,22 @@ class ForwarderTests(StreamTestCase):
         self.assertRaises(CannotReach, self.forward, Local(path=str(other)))
         self.assertEqual("precious", other.read_text())
 
+    async def test_inUse(self) -> None:
+        """
+        Whoever listens on a socket does not hear that another wants it: for the
+        first C{tcpsvc forward} that would be a session.
+        """
+        path = self.mktemp()
+        with socket.socket(socket.AF_UNIX) as first:
+            first.bind(path)
+            for listens in (False, True):
+                if listens:
+                    first.listen()
+                    first.setblocking(False)
+                self.assertRaises(CannotReach, self.forward, Local(path=path))
+                self.assertTrue(Path(path).is_socket())
+            self.assertRaises(BlockingIOError, first.accept)
+
     async def test_stop(self) -> None:
         """
         At the end sessions are closed in good order; their local connections

@@ -271,13 +271,15 @@ def listen(local: Local, factory: Factory, reactor: Any) -> IListeningPort:
 
 def removeStale(path: str) -> None:
     """
-    Remove a socket that nobody listens on any more, and nothing else.
+    Remove a socket that nobody has open any more, and nothing else.
+
+    The one that asks is of another kind, and so is refused also if somebody has it
+    open, who does not hear of it: to be connected would be a session.
     """
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.setblocking(False)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             probe.connect(path)
     except ConnectionRefusedError:
         Path(path).unlink()
