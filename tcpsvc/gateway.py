@@ -8,7 +8,7 @@ ways, each chunk recorded before it goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import NoReturn, cast
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -27,6 +27,7 @@ from tcpsvc.flow import MAX_WAITING_OCTETS, Flow, payload
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession, ISessionJournal
 from tcpsvc.sockets import Transport, undelivered
+from tcpsvc.unreachable import whyUnreachable
 from tcpsvc.wire import Reply
 
 QUIET_PATIENCE = 2.0
@@ -130,7 +131,7 @@ class GatewaySession(Protocol):
         factory = Factory.forProtocol(lambda: Device(self, self._clock))
         factory.noisy = False
         self._connecting = maybeDeferred(self._endpoint.connect, factory)
-        self._connecting.addTimeout(CONNECT_PATIENCE, self._clock)
+        self._connecting.addTimeout(CONNECT_PATIENCE, self._clock, _late)
         self._connecting.addErrback(self._notConnected)
 
     def _notConnected(self, failure: Failure) -> None:
@@ -141,10 +142,11 @@ class GatewaySession(Protocol):
             if not self._stopped.called:
                 self._stopped.callback(None)
             return
+        assert failure.value is not None
         self._journal.log.error(
             "the backend {backend} cannot be reached: {why}",
             backend=self._settings.description,
-            why=failure.getErrorMessage(),
+            why=whyUnreachable(failure.value),
         )
         self._end("backend-down")
 
@@ -322,6 +324,13 @@ class GatewaySession(Protocol):
         """
         The client is gone; L{stop} has been called before.
         """
+
+
+def _late(_: object, seconds: float) -> NoReturn:
+    """
+    There is no connection to the device, and nobody waits any longer.
+    """
+    raise TimeoutError(f"no connection within {seconds:g} s")
 
 
 @implementer(IBackend)

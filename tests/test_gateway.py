@@ -10,7 +10,9 @@ from hashlib import sha256
 from typing import Any
 
 from twisted.internet import reactor as globalReactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
@@ -32,6 +34,10 @@ from tests.peers import Peer
 reactor: Any = globalReactor
 
 GREETING = b"220 bench.example tcpsvc "
+
+LATE = (
+    f"the backend twin: cannot be reached: no connection within {CONNECT_PATIENCE:g} s"
+)
 
 
 class GatewayTestCase(SynchronousTestCase):
@@ -524,8 +530,7 @@ class ConnectTests(GatewayTestCase):
         self.assertTrue(alice.closeNotified)
         self.assertEqual(["backend-down"], self.house.reasons())
         self.assertIn(
-            "the backend twin: cannot be reached: Connection to the other side was "
-            "lost in a non-clean fashion: no route.",
+            "the backend twin: cannot be reached: the connection was lost",
             self.house.log.texts(),
         )
         self.assertNextIsServed()
@@ -555,7 +560,23 @@ class ConnectTests(GatewayTestCase):
         self.assertIn(b"451 BACKEND-DOWN", alice.received)
         self.assertEqual(1, self.house.endpoint.cancelled)
         self.assertEqual(["backend-down"], self.house.reasons())
+        self.assertIn(LATE, self.house.log.texts())
         self.assertNextIsServed()
+
+    def test_hangsOnTCP(self) -> None:
+        """
+        The log says the same where Twisted says only which connection it has
+        given up.
+        """
+        address = IPv4Address("TCP", "192.0.2.50", 5025)
+        self.patch(
+            self.house.endpoint,
+            "_cancelled",
+            lambda connecting: connecting.errback(ConnectingCancelledError(address)),
+        )
+        self.house.visit()
+        self.house.clock.advance(CONNECT_PATIENCE)
+        self.assertIn(LATE, self.house.log.texts())
 
     def test_clientLeaves(self) -> None:
         """

@@ -51,6 +51,7 @@ from tcpsvc.identity import (
     identityFrom,
 )
 from tcpsvc.sockets import Closing, Transport, tune
+from tcpsvc.unreachable import whyUnreachable
 from tcpsvc.wire import ProtocolError, Reply, ReplyParser
 
 _GATEWAY = re.compile(r"\S+ tcpsvc \S+ gateway;")
@@ -317,8 +318,4 @@ def _whyUnreachable(error: Exception, address: Address) -> str:
         return f"name not known: is {address.host!r} written right?"
     if isinstance(error, errors.ConnectionRefusedError):
         return "connection refused: is the service running?"
-    if isinstance(error, errors.NoRouteError):
-        return "no route to this host"
-    if isinstance(error, errors.TimeoutError):
-        return "timed out"
-    return str(getattr(error, "osError", None) or error).strip(". ")
+    return whyUnreachable(error)
