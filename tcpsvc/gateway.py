@@ -36,9 +36,10 @@ Seconds of silence after which a device that knows no half-close is taken to hav
 answered a client that has closed its half.
 """
 
-CONNECT_PATIENCE = 10.0
+CONNECT_PATIENCE = 5.0
 """
-Seconds that the device's connection has to open.
+Seconds that the device's connection has to open. Clients that wait 10 s for the
+first words are to hear why there is none.
 """
 
 DELIVERY_PATIENCE = 30.0

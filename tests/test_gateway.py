@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from tcpsvc import gateway
+from tcpsvc.client.connection import DEFAULT_TIMEOUT
 from tcpsvc.device import CLOSE_PATIENCE
 from tcpsvc.doorway import CLEANUP_PATIENCE
 from tcpsvc.flow import MAX_WAITING_OCTETS
@@ -550,8 +551,9 @@ class ConnectTests(GatewayTestCase):
 
     def test_hangs(self) -> None:
         """
-        So is one that does not answer in time.
+        So is one that does not answer in time, which is before C{tcpsvc} gives up.
         """
+        self.assertLess(CONNECT_PATIENCE, DEFAULT_TIMEOUT)
         alice = self.house.visit("alice", ALPN_SESSION)
         self.house.clock.advance(CONNECT_PATIENCE - 0.1)
         self.assertEqual("alice", self.house.holder)

@@ -38,7 +38,7 @@ What the buffers between service and client take, so that the program can end
 before the client has read any of it.
 """
 
-CONNECTING = 10.0
+CONNECTING = 5.0
 """
 Seconds that a device has to be there.
 """
@@ -157,6 +157,7 @@ class BackendTests(EndsTests):
         self.assertClosed(told)
         self.assertGreater(time.monotonic() - begun, CONNECTING * 0.9)
         self.assertEnded(service, "backend-down")
+        self.assertIn("cannot be reached: no connection within 5 s", service.log)
 
     def test_programDies(self) -> None:
         """
