@@ -18,6 +18,7 @@ from threading import Thread
 from typing import Any
 
 import click
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -304,6 +305,42 @@ class ForwarderTests(StreamTestCase):
             r"\A127\.0\.0\.1:[0-9]+: not connected: the resource behind the service "
             r"cannot be reached; its log says why\Z",
         )
+
+    async def test_unreachable(self) -> None:
+        """
+        Nobody is turned away by a service that was not reached, or that says
+        nothing in time.
+        """
+        endpoint = self.forward()
+        for listens, timeout, words in (
+            (False, 10.0, "connection refused: is the service running?"),
+            (True, 0.1, "timed out, there was no answer in 0.1 s"),
+        ):
+            with socket.socket() as silent:
+                silent.bind(("127.0.0.1", 0))
+                if listens:
+                    silent.listen()
+                self.forwarder._target = evolve(
+                    self.forwarder._target,
+                    host=f"localhost:{silent.getsockname()[1]}",
+                    timeout=timeout,
+                )
+                client = await self.client(endpoint)
+                await client.gone
+            self.assertRegex(
+                self.said.pop(),
+                r"\A127\.0\.0\.1:[0-9]+: not connected: localhost:[0-9]+: "
+                + re.escape(words),
+            )
+
+    async def test_closed(self) -> None:
+        """
+        A service that admits nobody turns away.
+        """
+        self.service.greetings.append(b"421 SHUTDOWN the service is stopping\r\n")
+        client = await self.client(self.forward())
+        await client.gone
+        self.assertIn(": turned away: the service admits nobody now", self.said[0])
 
     async def test_wait(self) -> None:
         """

@@ -47,11 +47,13 @@ from tcpsvc.cli.options import Target, WaitingCommand, lingerOption, targetOptio
 from tcpsvc.cli.running import Interruption, run, say
 from tcpsvc.client import (
     BackendDown,
+    Busy,
     CannotReach,
     ClientError,
     KeyDirectory,
     Relay,
     Stream,
+    Unavailable,
     parseAddress,
 )
 from tcpsvc.client.material import loadClientMaterial
@@ -373,14 +375,8 @@ class Forwarder(Factory):
                 await self._open(relay)
         except CancelledError:
             pass  # The local connection is gone.
-        except BackendDown as error:
-            self._tell(f"{name}: {error}")
-            relay.local.transport.abortConnection()
-        except ClientError as error:
-            self._tell(f"{name}: turned away: {error}")
-            relay.local.transport.abortConnection()
         except Exception as error:
-            self._tell(f"{name}: turned away: {type(error).__name__}: {error}")
+            self._tell(f"{name}: {_whyNot(error)}")
             relay.local.transport.abortConnection()
         else:
             relay.whenLeft().addCallback(self._left)
@@ -418,6 +414,20 @@ class Forwarder(Factory):
         One of our sessions has ended.
         """
         self._lastEnd = self._clock.seconds()
+
+
+def _whyNot(error: Exception) -> str:
+    """
+    Why a local connection was led nowhere. Turned away is whom the service could
+    have admitted.
+    """
+    if isinstance(error, BackendDown):
+        return str(error)
+    if isinstance(error, (Busy, Unavailable)):
+        return f"turned away: {error}"
+    if isinstance(error, ClientError):
+        return f"not connected: {error}"
+    return f"not connected: {type(error).__name__}: {error}"
 
 
 def _quicken(transport: Transport) -> None:
