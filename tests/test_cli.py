@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +20,9 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 import tcpsvc
-from tcpsvc.cli import SUBCOMMANDS, LazyGroup, inquire, program
+from tcpsvc.cli import SUBCOMMANDS, LazyGroup, QuietEnd, inquire, program
 from tcpsvc.cli.options import WaitingCommand, targetOptions
+from tcpsvc.cli.running import Interruption
 from tcpsvc.client import ProtocolViolation
 from tcpsvc.wire import Reply
 from tests.certificates import authority, writeKeys, writePair
@@ -323,6 +325,38 @@ class WaitOptionTests(SynchronousTestCase):
 
 
 HELD = Reply(200, "alice of the lab 192.0.2.1:5000 since 2026-11-23T00:56:03Z idle 7 s")
+
+
+class InterruptionTests(SynchronousTestCase):
+    """
+    Tests for L{Interruption}.
+    """
+
+    def test_again(self) -> None:
+        """
+        Ctrl-C is answered each time. SIGTERM and SIGHUP are only if nothing came
+        before: one of each together is no impatience.
+        """
+        for numbers, answered in (
+            ((signal.SIGINT, signal.SIGINT), 2),
+            ((signal.SIGTERM, signal.SIGHUP, signal.SIGTERM), 1),
+            ((signal.SIGINT, signal.SIGTERM), 1),
+            ((signal.SIGHUP, signal.SIGINT), 2),
+        ):
+            answers: list[int] = []
+            interruption = Interruption()
+            interruption.answer = partial(answers.append, 1)
+            for number in numbers:
+                interruption(number, None)
+            self.assertEqual(answered, len(answers), numbers)
+
+    def test_end(self) -> None:
+        """
+        After Ctrl-C the command ends with 130.
+        """
+        interruption = Interruption()
+        problem = self.assertRaises(QuietEnd, interruption.end)
+        self.assertEqual(130, problem.status)
 
 
 class InquireTests(SynchronousTestCase):

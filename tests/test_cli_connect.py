@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
@@ -630,6 +631,30 @@ class ProcessTests(StreamTestCase):
         process.send_signal(signal.SIGINT)
         self.assertIsInstance(await server.gone, ConnectionDone)
         self.assertEqual((b"", b"", 130), await self.ended(process))
+
+    async def test_terminated(self) -> None:
+        """
+        So do SIGTERM and SIGHUP, also both together, without waiting for what a
+        linger waits for; and they end it as they always do.
+        """
+        for numbers in (
+            (signal.SIGTERM,),
+            (signal.SIGHUP,),
+            (signal.SIGTERM, signal.SIGHUP),
+        ):
+            process = self.started("--linger", "inf")
+            server = await self.service.connections.get()
+            assert process.stdin is not None
+            os.write(process.stdin.fileno(), b"a")
+            process.stdin.close()
+            process.stdin = None
+            await until(partial(len, server.received))
+            for number in numbers:
+                process.send_signal(number)
+            self.assertIsInstance(await server.gone, ConnectionDone)
+            output, errors, status = await self.ended(process)
+            self.assertEqual((b"", b""), (output, errors))
+            self.assertIn(-status, numbers)
 
     async def test_ignored(self) -> None:
         """

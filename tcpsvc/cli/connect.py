@@ -6,7 +6,6 @@ C{tcpsvc connect}: standard input and output joined to a service.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.task import deferLater
 
-from tcpsvc.cli import EXIT_INTERRUPTED, QuietEnd
 from tcpsvc.cli.options import Target, WaitingCommand, lingerOption, targetOptions
-from tcpsvc.cli.running import Interruption, run, say
+from tcpsvc.cli.running import Interruption, runToItsEnd, say
 from tcpsvc.cli.stdio import StandardStreams, isHungUp
 from tcpsvc.client import ClientError, KeyDirectory, Relay, Stream, openStream
 from tcpsvc.client.arrival import isOfGateway
@@ -39,8 +37,8 @@ def connect(linger: float, **words: Any) -> int:
     Octets pass as they are, both ways. For `target remote | tcpsvc connect HOST`
     in gdb, and `EXEC:"tcpsvc connect HOST"` in socat.
     """
-    interruption = interruptionOrNone()
-    return run(
+    interruption = Interruption()
+    return runToItsEnd(
         lambda reactor: join(Target(**words), linger, reactor, interruption),
         interruption,
     )
@@ -63,6 +61,7 @@ async def join(
     @param tell: Called with a line that people should know of: that the service
         ended it, if it is a gateway. A service of commands has said so itself.
     @return: The exit status.
+    @raise QuietEnd: If it was interrupted.
     @raise OSError: If the descriptors cannot be used, or nobody reads any more.
     @raise ClientError: If the service cannot be reached, or was lost.
     """
@@ -95,13 +94,12 @@ async def join(
         streams.loseConnection()
         raise
     else:
-        if interruption.answer == interruption.exit:
-            interruption.answer = answer
+        interruption.answer = answer
         began = reactor.seconds()
         relay.finished.addCallback(end)
         await ended
     if interrupted:
-        raise QuietEnd(EXIT_INTERRUPTED)
+        interruption.end()
     reason = relay.localReason
     if reason is not None and isinstance(reason.value, OSError):
         raise reason.value
@@ -116,17 +114,6 @@ async def join(
                 "gone, a limit was reached, or it was stopped; its log says which"
             )
     return 0
-
-
-def interruptionOrNone() -> Interruption:
-    """
-    What Ctrl-C does: nothing, if whoever started us has it ignored, as shells do
-    for what they start in the background.
-    """
-    interruption = Interruption()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        interruption.answer = lambda: None
-    return interruption
 
 
 async def streamTo(target: Target, protocol: IProtocol, reactor: Any) -> Stream:

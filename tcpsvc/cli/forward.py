@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
 import stat
 import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
-from types import FrameType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import click
 from attrs import evolve, frozen
@@ -41,10 +39,9 @@ from twisted.logger import (
     textFileLogObserver,
 )
 
-from tcpsvc.cli import EXIT_INTERRUPTED, QuietEnd
-from tcpsvc.cli.connect import interruptionOrNone, streamTo
+from tcpsvc.cli.connect import streamTo
 from tcpsvc.cli.options import Target, WaitingCommand, lingerOption, targetOptions
-from tcpsvc.cli.running import Interruption, run, say
+from tcpsvc.cli.running import Interruption, runToItsEnd, say
 from tcpsvc.client import (
     BackendDown,
     Busy,
@@ -166,19 +163,13 @@ def forward(local: Local, linger: float, **words: Any) -> int:
     """
     target = Target(**words)
     logBugsOnly()
-    interruption = interruptionOrNone()
-    number = run(
+    interruption = Interruption()
+    return runToItsEnd(
         lambda reactor: forwardUntilStopped(
             local, target, linger, reactor, interruption
         ),
         interruption,
     )
-    if number == signal.SIGINT:
-        raise QuietEnd(EXIT_INTERRUPTED)
-    # Whoever sent the signal finds that it did what it always does.
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    return 128 + number
 
 
 async def forwardUntilStopped(
@@ -187,35 +178,29 @@ async def forwardUntilStopped(
     linger: float,
     reactor: Any,
     interruption: Interruption,
-) -> int:
+) -> NoReturn:
     """
     Listen until a signal comes, and then end all sessions in good order; the
-    second signal ends at once.
+    second Ctrl-C ends at once.
 
-    @return: The signal's number.
+    @raise QuietEnd: When that is done.
     @raise ClientError: If the keys are not right, or nothing can listen there.
     """
     checkTarget(target)
     forwarder = Forwarder(target, linger, reactor, say)
-    stopped: Deferred[int] = Deferred()
+    stopped: Deferred[None] = Deferred()
 
-    def stop(number: int, _: FrameType | None = None) -> None:
+    def stop() -> None:
         interruption.answer = interruption.exit
-        for each in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, signal.SIG_DFL)
-        reactor.callFromThread(stopped.callback, number)
+        reactor.callFromThread(stopped.callback, None)
 
     port = listen(local, forwarder, reactor)
-    if interruption.answer == interruption.exit:
-        interruption.answer = lambda: stop(signal.SIGINT)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
+    interruption.answer = stop
     say(f"{whereOf(local, port)} leads to {parseAddress(target.host)}")
-    came = await stopped
+    await stopped
     await maybeDeferred(port.stopListening)
     await forwarder.stop()
-    return came
+    interruption.end()
 
 
 def logBugsOnly() -> None:
