@@ -311,6 +311,31 @@ class TellerTests(SynchronousTestCase):
         self.assertEqual(f"{account}, exit status 1)", self.endOf(exit_status=1))
         self.assertEqual(f"{account}, signal 9, SIGKILL)", self.endOf(signal=9))
 
+    def test_cutOff(self) -> None:
+        """
+        Of a session that a crash has cut off only that is said, and the requests
+        that are in the trail.
+        """
+        for backend, requests, account in (
+            ("exec:cat", 0, "ended: crash"),
+            ("commands", 2, "ended: crash (2 requests)"),
+        ):
+            self.trail = MadeTrail()
+            self.trail.start(backend=backend)
+            self.trail.open()
+            self.trail.start(backend=backend)
+            self.trail.add(
+                "session.closed",
+                session=ALICE,
+                reason="crash",
+                requests=requests,
+                bytes_in=None,
+                bytes_out=None,
+                duration_s=None,
+            )
+            said = told(self.trail)[-1]
+            self.assertTrue(said.endswith(account), said)
+
     def test_noRequests(self) -> None:
         """
         Where there might have been requests, it is said that there were none: with

@@ -275,14 +275,15 @@ class Teller:
         if isinstance(seconds, (int, float)):
             parts.append(duration(seconds))
         for what, direction in (("bytes_in", "in"), ("bytes_out", "out")):
-            if what in fields:
+            if fields.get(what) is not None:
                 octets = escaped(counted(fields[what], "octet"))
                 parts.append(f"{octets} {direction}")
         if outcome:
             parts.append(escaped(outcome))
+        account = f" ({', '.join(parts)})" if parts else ""
         text = (
             f"{whose}session {escaped(session[:8])} ended: "
-            f"{_shown(fields.get('reason'))} ({', '.join(parts)})"
+            f"{_shown(fields.get('reason'))}{account}"
         )
         yield self._line(fields, text, "head")
 
