@@ -111,7 +111,8 @@ class ProtocolViolation(ClientError):
 class IsGateway(ProtocolViolation):
     """
     The service is no service of commands: it joins its clients to a device, which
-    would get each request. None was sent.
+    would get each request. None was sent; but what the service says to the device at
+    the begin and end of a session was.
     """
 
     def __init__(self, host: str) -> None:
