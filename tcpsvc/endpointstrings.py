@@ -114,6 +114,14 @@ def _socketPath(value: str) -> None:
         raise ValueError(f"at most {MAX_SOCKET_PATH_OCTETS} octets are possible")
 
 
+def _host(value: str) -> None:
+    """
+    See that a value may be the name or the address of a host.
+    """
+    if any(each.isspace() for each in value):
+        raise ValueError("there is a blank in it")
+
+
 def _mode(value: str) -> None:
     """
     See that a value is the mode of a file.
@@ -141,7 +149,7 @@ _SECONDS = number(1)
 _BACKLOG = Option("backlog", check=number(1))
 _LOCKFILE = Option("lockfile", onlyByName=True, check=number(0, 1))
 _REMOTE = (
-    Option("host", required=True),
+    Option("host", required=True, check=_host),
     Option("port", required=True, check=number(1, 65535)),
 )
 _LISTENING = Option("port", required=True, check=number(0, 65535))
@@ -276,8 +284,16 @@ def _clientMeant(description: str) -> str | None:
         six, name, port = match.groups()
         return f"tcp:{_escaped(six or name or 'localhost')}:{port}"
     if kind.strip() and shutil.which(kind.split()[0]):
-        return _execOf(description)
+        return _execOf(_withoutLastColon(description))
     return None
+
+
+def _withoutLastColon(description: str) -> str:
+    """
+    A string without the colon at its end, which somebody has put there because
+    kinds have one.
+    """
+    return re.sub(r"(?<!\\):\Z", "", description)
 
 
 def _pathMeant(description: str) -> str | None:
@@ -289,7 +305,8 @@ def _pathMeant(description: str) -> str | None:
     if mode:
         description = _escaped(description)
     else:
-        path, words = _parts(description)[0].split()[0], description
+        description = words = _withoutLastColon(description)
+        path = _parts(description)[0].split()[0]
         mode = _modeOf(path)
     if stat.S_ISSOCK(mode) or path.endswith((".sock", ".socket")):
         return f"unix:{description}"

@@ -98,6 +98,8 @@ class ClientTests(CheckTestCase):
             ("tcp:host:65536", f"tcp: port '65536': {port}"),
             ("tcp:host:scpi", f"tcp: port 'scpi': {port}"),
             ("tcp:host:-1", f"tcp: port '-1': {port}"),
+            ("tcp: localhost:1", "tcp: host ' localhost': there is a blank in it"),
+            ("tls:local host:1", "tls: host 'local host': there is a blank in it"),
             ("tls:host:0", f"tls: port '0': {port}"),
             (r"tls:host:1:endpoint=tcp\:x\:y", f"tcp: port 'y': {port}"),
             ("tcp:host:1:timeout=x", "tcp: timeout 'x': a number from 1"),
@@ -172,6 +174,10 @@ class ClientTests(CheckTestCase):
             (sys.executable, f"exec:{sys.executable}"),
             (f"./{'x' * 300}", f"exec:./{'x' * 300}"),
             ("cat -u", "exec:cat -u"),
+            ("cat:", "exec:cat"),
+            ("./prog:", "exec:./prog"),
+            ("/dev/nosuch0:", "serial:/dev/nosuch0"),
+            (r"cat a\:", r"exec:cat a\:"),
         ):
             self.assertBad(checkClient, description, f"did you mean {guess}?")
 
