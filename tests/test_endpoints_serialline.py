@@ -86,7 +86,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """
-        Each option, by name.
+        Each option, by name; and the baud rate as the second part.
         """
         self.assertEqual(
             SerialEndpoint(reactor, "/dev/x:1", 9600, 7, "E", 2, True, True),
@@ -95,6 +95,7 @@ class ParseTests(SynchronousTestCase):
                 ":xonxoff=1:rtscts=1"
             ),
         )
+        self.assertEqual(9600, self.parsed("serial:/dev/x:9600").baudrate)
         self.assertEqual(1.5, self.parsed("serial:/dev/x:stopbits=1.5").stopbits)
 
     def test_bad(self) -> None:
@@ -106,7 +107,7 @@ class ParseTests(SynchronousTestCase):
             ("baudrate=0", "a number above 0 is wanted"),
             ("baudrate=-9600", "a number above 0 is wanted"),
             ("bytesize=9", "one of 5, 6, 7, 8 is wanted"),
-            ("parity=X", "one of N, E, O, M, S is wanted"),
+            ("parity=odd", "one of N, E, O, M, S is wanted"),
             ("stopbits=3", "one of 1, 1.5, 2 is wanted"),
             ("xonxoff=yes", "one of 0, 1 is wanted"),
             ("rtscts=2", "one of 0, 1 is wanted"),
@@ -388,9 +389,8 @@ class OpenTests(LineTestCase):
         )
         plain = Path(self.mktemp())
         plain.touch()
-        self.assertIn(
-            f"{plain}: Could not configure port", await self.refusal(str(plain))
-        )
+        for path in (str(plain), "/dev/null"):
+            self.assertIn(f"{path}: this is no serial line", await self.refusal(path))
 
     async def test_noProtocol(self) -> None:
         """

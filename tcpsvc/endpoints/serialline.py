@@ -63,7 +63,7 @@ def parseSerial(
         device,
         baudrate=_number("baudrate", baudrate),
         bytesize=_among("bytesize", bytesize, {"5": 5, "6": 6, "7": 7, "8": 8}),
-        parity=_among("parity", parity.upper(), {one: one for one in "NEOMS"}),
+        parity=_among("parity", parity, {one: one for one in "NEOMS"}),
         stopbits=_among("stopbits", stopbits, {"1": 1, "1.5": 1.5, "2": 2}),
         xonxoff=_among("xonxoff", xonxoff, {"0": False, "1": True}),
         rtscts=_among("rtscts", rtscts, {"0": False, "1": True}),
@@ -81,13 +81,13 @@ def _number(name: str, value: str) -> int:
 
 def _among(name: str, value: str, allowed: dict[str, Any]) -> Any:
     """
-    The value of an option that has few.
+    The value of an option that has few, in capitals or not.
     """
-    if value not in allowed:
+    if value.upper() not in allowed:
         raise ValueError(
             f"serial: {name}={value}: one of {', '.join(allowed)} is wanted"
         )
-    return allowed[value]
+    return allowed[value.upper()]
 
 
 @implementer(IStreamClientEndpoint)
@@ -139,6 +139,11 @@ def _why(error: Exception) -> str:
     Why a line could not be opened, in words.
     """
     number = error.errno if isinstance(error, OSError) else None
+    for each in (error, error.__context__):
+        if isinstance(each, termios.error):
+            number = each.args[0]
+    if number == errno.ENOTTY:
+        return "this is no serial line"
     if number in (errno.EAGAIN, errno.EBUSY):
         return "another program has it open"
     return os.strerror(number) if number else str(error)
