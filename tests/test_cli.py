@@ -72,6 +72,22 @@ class ProgramTests(SynchronousTestCase):
         self.assertTrue(ended.stderr.startswith("tcpsvc"), ended.stderr)
         return ended.stderr
 
+    def test_module(self) -> None:
+        """
+        C{python -m tcpsvc} is the same command, by the same name.
+        """
+        ended = subprocess.run(
+            [sys.executable, "-m", "tcpsvc", "--nonsense"],
+            env=commandEnvironment(),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        self.assertEqual((64, ""), (ended.returncode, ended.stdout))
+        self.assertEqual(self.fails(64, "--nonsense"), ended.stderr)
+
     def test_helpIsLight(self) -> None:
         """
         The help lists each sub-command, and imports none of them.
