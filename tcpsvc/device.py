@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from typing import Protocol as StaticProtocol
 
+from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -62,12 +63,14 @@ class Device(Protocol):
     The connection to the device, for one session.
 
     @ivar outcome: How the device itself has ended, if it is one that can.
+    @ivar problem: What was wrong with its TLS, if anything was.
     """
 
     transport: Transport  # type: ignore[assignment]  # never None while in use
 
     def __init__(self, owner: Owner, clock: IReactorTime) -> None:
         self.outcome: dict[str, object] = {}
+        self.problem: SSL.Error | None = None
         self._owner = owner
         self._clock = clock
         self._timers: list[IDelayedCall] = []
@@ -173,5 +176,7 @@ class Device(Protocol):
         for timer in self._timers:
             if timer.active():
                 timer.cancel()
+        if isinstance(reason.value, SSL.Error):
+            self.problem = reason.value
         self.outcome = getattr(self.transport, "outcome", {})
         self._owner.deviceLost(self)

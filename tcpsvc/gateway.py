@@ -226,6 +226,12 @@ class GatewaySession(Protocol):
         if self._in is not None:
             self._in.stop()
         if self._stopped is None:
+            if device.problem is not None:
+                self._journal.log.error(
+                    "the backend {backend} has ended the connection: {why}",
+                    backend=self._settings.description,
+                    why=whyUnreachable(device.problem),
+                )
             self.deviceEnded()
         elif not self._stopped.called:
             self._stopped.callback(None)

@@ -9,6 +9,7 @@ import socket
 from hashlib import sha256
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet import reactor as globalReactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
@@ -564,6 +565,25 @@ class ConnectTests(GatewayTestCase):
         self.assertEqual(["backend-down"], self.house.reasons())
         self.assertIn(LATE, self.house.log.texts())
         self.assertNextIsServed()
+
+    def test_refusedLate(self) -> None:
+        """
+        A device that refuses the certificate of this service says so by TLS only
+        when it seems to be connected: the log says it.
+        """
+        for stopped in (False, True):
+            self.setUp()
+            self.house.endpoint.auto = True
+            alice = self.house.visit()
+            if stopped:
+                alice.close()
+            alert = SSL.Error([("SSL routines", "", "ssl/tls alert unknown ca")])
+            self.house.device.lose(alert)
+            told = (
+                "the backend twin: has ended the connection: it refuses this "
+                "certificate: unknown ca"
+            )
+            self.assertEqual(not stopped, told in self.house.log.texts())
 
     def test_hangsOnTCP(self) -> None:
         """

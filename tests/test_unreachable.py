@@ -4,6 +4,7 @@ Tests for L{tcpsvc.unreachable}.
 
 from __future__ import annotations
 
+from OpenSSL import SSL
 from twisted.internet import error as errors
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -31,6 +32,24 @@ class WhyUnreachableTests(SynchronousTestCase):
             (errors.ConnectionLost("what"), "the connection was lost"),
         ):
             self.assertEqual(words, whyUnreachable(error))
+
+    def test_tls(self) -> None:
+        """
+        An alert about our certificate is a refusal of it; all else of TLS is said
+        in OpenSSL's words.
+        """
+        for details, words in (
+            (
+                "ssl/tls alert certificate expired",
+                "it refuses this certificate: certificate expired",
+            ),
+            ("tlsv1 alert unknown ca", "it refuses this certificate: unknown ca"),
+            ("tlsv1 alert protocol version", "TLS failed: tlsv1 alert protocol"),
+            ("wrong version number", "TLS failed: wrong version number"),
+        ):
+            error = SSL.Error([("SSL routines", "", details)])
+            self.assertTrue(whyUnreachable(error).startswith(words))
+        self.assertIn("does not say", whyUnreachable(SSL.Error()))
 
     def test_others(self) -> None:
         """

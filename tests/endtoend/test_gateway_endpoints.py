@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.certificates import otherAuthority, writeKeys
+from tests.certificates import authority, otherAuthority, writeKeys, writePair
 from tests.endtoend.gateways import GatewayTests, freePort
 from tests.endtoend.service import PATIENCE, environment
 from tests.support import requireProgram
@@ -151,6 +151,20 @@ class EndpointTests(GatewayTests):
         self.assertRegex(lines.readline(), rb"\A221 bye")
         self.assertEqual(lines.readline(), b"")
         near.waitForRecord("session.closed", reason="backend-closed")
+
+    def test_gatewayRefused(self) -> None:
+        """
+        If the other service refuses the gateway's certificate, the log says why.
+        """
+        far = self.service()
+        keys = writeKeys(self.directory / "other", clients=("bob",))
+        writePair(keys.client("bob"), keys.clientKey("bob"), authority().expired("bob"))
+        near = self.gateway(f"mtls:localhost:{far.port}:keys={keys.path}")
+        client = self.come(near, "alice")
+        client.settimeout(PATIENCE)
+        self.assertEqual(b"", client.recv(1))
+        near.waitForRecord("session.closed", reason="backend-closed")
+        self.assertIn("it refuses this certificate: certificate expired", near.log)
 
     def ask(self, endpoint: str, name: str) -> subprocess.CompletedProcess[bytes]:
         """
