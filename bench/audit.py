@@ -27,7 +27,15 @@ from twisted.internet.defer import Deferred, gatherResults
 from bench.figures import Figure, written
 from bench.machine import ROOT
 from bench.peers import TCPSVC, TWISTD, environment
-from bench.trail import IN_A_CHUNK, auditKey, exchange, longTrail, opened, writeRecords
+from bench.trail import (
+    IN_A_CHUNK,
+    auditKey,
+    exchange,
+    journalOf,
+    longTrail,
+    opened,
+    writeRecords,
+)
 from tcpsvc.audit.trail import Trail
 
 
@@ -74,16 +82,17 @@ class Table:
 # The writer.
 
 
-async def writeSynced(trail: Trail, exchanges: int, clients: int) -> None:
+async def writeSynced(trail: Trail, reactor: Any, exchanges: int, clients: int) -> None:
     """
     Write exchanges that wait for the disk twice each, for clients that are
     served beside each other.
     """
 
     async def one() -> None:
+        journal = journalOf(trail, reactor)
         for n in range(exchanges // clients):
-            for _ in exchange(trail, n):
-                committed = trail.commit()
+            for _ in exchange(journal, n):
+                committed = journal.commit()
                 if committed is not None:
                     await committed
 
@@ -116,13 +125,13 @@ async def writer(
             f"{sync}: each record in a write of its own",
             sync,
             size.exchanges,
-            lambda trail: writeRecords(trail, size.exchanges, 0, reactor),
+            lambda trail: writeRecords(trail, size.exchanges, False, reactor),
         )
         await timed(
             f"{sync}: {2 * IN_A_CHUNK} records a write (pipelined requests)",
             sync,
             size.exchanges,
-            lambda trail: writeRecords(trail, size.exchanges, IN_A_CHUNK, reactor),
+            lambda trail: writeRecords(trail, size.exchanges, True, reactor),
         )
     for clients in (1, 8, 64):
         waiting = "record waits" if clients == 1 else "records wait"
@@ -130,7 +139,9 @@ async def writer(
             f"always: {clients} {waiting} at a time",
             "always",
             size.synced,
-            partial(writeSynced, exchanges=size.synced, clients=clients),
+            partial(
+                writeSynced, reactor=reactor, exchanges=size.synced, clients=clients
+            ),
         )
 
 

@@ -35,7 +35,9 @@ class Results:
         are measured anew.
         """
         if only and self.about:
-            self.about.append(f"{about[0]}: {', '.join(only)}")
+            again = f"{about[0]}: {', '.join(only)}"
+            if again not in self.about:
+                self.about.append(again)
         else:
             self.about = about
 

@@ -19,10 +19,17 @@ from twisted.internet.threads import deferToThread
 
 from tcpsvc.audit.disk import Disk
 from tcpsvc.audit.trail import Trail, openTrail
+from tcpsvc.events import Journal, SessionJournal
+from tcpsvc.jsontext import quoted
 from tcpsvc.keyfiles import KeyDirectory, readPrivateKey
 
 SESSION = "beb4e01e-d3c1-4068-9742-11427f5f3974"
+REQUEST = "MEASURE:VOLTAGE? 1"
+REPLY = "200 4.99871 V"
 IN_A_CHUNK = 100
+"""
+How many requests come together.
+"""
 
 
 def auditKey(keys: Path) -> Ed25519PrivateKey:
@@ -45,42 +52,43 @@ def opened(path: Path, key: Ed25519PrivateKey, reactor: Any, sync: str) -> Trail
     return openTrail(path, key, reactor, Disk(deferToThread, die), sync)[0]
 
 
-def exchange(trail: Trail, n: int) -> Iterator[None]:
+def journalOf(trail: Trail, reactor: Any) -> SessionJournal:
+    """
+    Where a session of the service tells what happens in it.
+    """
+    return Journal(trail, reactor).ofSession(SESSION)
+
+
+def exchange(journal: SessionJournal, n: int) -> Iterator[None]:
     """
     The two records of one exchange; after each it is to be committed.
     """
-    now = time.time()
-    trail.append(
-        now, "request", {"session": SESSION, "n": n, "request": "MEASURE:VOLTAGE? 1"}
-    )
+    since = journal.seconds()
+    journal.request(n, f'"request":{quoted(REQUEST)}', since)
     yield
-    trail.append(
-        now,
-        "reply",
-        {
-            "session": SESSION,
-            "n": n,
-            "reply": "200 4.99871 V",
-            "code": 200,
-            "duration_us": 48,
-        },
-    )
+    journal.reply(n, f'"reply":{quoted(REPLY)}', 200, since)
     yield
 
 
-async def writeRecords(trail: Trail, exchanges: int, chunk: int, reactor: Any) -> None:
+async def writeRecords(
+    trail: Trail, exchanges: int, together: bool, reactor: Any
+) -> None:
     """
-    Write exchanges, in chunks that are committed at once; a chunk of none is
-    two commits an exchange.
+    Write exchanges.
+
+    @param together: Whether L{IN_A_CHUNK} of them are committed at once, as
+        pipelined requests are; else each has two commits.
     """
-    done = 0
-    while done < exchanges:
-        for n in range(done, min(exchanges, done + IN_A_CHUNK)):
-            for _ in exchange(trail, n):
-                if not chunk:
-                    trail.commit()
-        trail.commit()
-        done += IN_A_CHUNK
+    journal = journalOf(trail, reactor)
+    for done in range(0, exchanges, IN_A_CHUNK):
+        if together:
+            now = journal.seconds()
+            journal.exchanges(done + 1, now, [(REQUEST, REPLY, now)] * IN_A_CHUNK)
+            journal.commit()
+        else:
+            for n in range(done + 1, done + 1 + IN_A_CHUNK):
+                for _ in exchange(journal, n):
+                    journal.commit()
         if done % (100 * IN_A_CHUNK) == 0:
             await task.deferLater(reactor, 0)
 
@@ -107,7 +115,7 @@ async def longTrail(
             "tls": None,
         },
     )
-    await writeRecords(trail, records // 2, IN_A_CHUNK, reactor)
+    await writeRecords(trail, records // 2, True, reactor)
     trail.close()
 
 
