@@ -246,6 +246,8 @@ def namedCommands(name: str) -> list[Command]:
         raise CommandsError(f"{name}: MODULE:OBJECT is wanted")
     try:
         source: object = import_module(moduleName)
+    except CommandsError as error:
+        raise CommandsError(f"{name}: {error}") from None
     except (Exception, SystemExit) as error:
         raise CommandsError(
             f"{name}: the module cannot be imported: {type(error).__name__}: "

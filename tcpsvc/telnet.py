@@ -24,6 +24,7 @@ class _State(Enum):
 _IAC = 255
 _WILL, _WONT, _DO, _DONT = 251, 252, 253, 254
 _SB, _SE = 250, 240
+_FIRST_COMMAND = 236  # EOF of RFC 1184; RFC 854 has those from 240 on.
 
 
 class TelnetFilter:
@@ -33,7 +34,8 @@ class TelnetFilter:
 
     WONT and DONT are no news, as no option is ever on, and get no answer
     (RFC 854, rule against loops). The other commands ask for nothing that
-    a line protocol has: they are dropped.
+    a line protocol has: they are dropped. An octet 255 before what is no command
+    is text.
     """
 
     def __init__(self) -> None:
@@ -87,3 +89,5 @@ class TelnetFilter:
             self._state = _State.OPTION
         elif octet == _SB:
             self._state = _State.SUBNEGOTIATION
+        elif octet < _FIRST_COMMAND:
+            text += bytes((_IAC, octet))

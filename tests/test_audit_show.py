@@ -180,7 +180,10 @@ class TellerTests(SynchronousTestCase):
         self.trail.add("handshake.failed", address="192.0.2.7:9", reason="none shown")
         self.assertEqual(
             [
-                "handshake failed: 192.0.2.7:9 (CN=eve): late (99 times in a second)",
+                (
+                    "handshake failed: 192.0.2.7:9 (CN=eve): late "
+                    "(the last of 99 within a second)"
+                ),
                 "handshake failed: 192.0.2.7:9: none shown",
                 "handshake failed: 192.0.2.7:9: none shown",
             ],

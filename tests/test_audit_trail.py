@@ -582,6 +582,28 @@ class CheckpointTests(TrailTestCase):
             trail.close()
             self.path.unlink()
 
+    def test_timeBetween(self) -> None:
+        """
+        Between records that came together it has the time of the one before it:
+        time never goes back.
+        """
+        trail = self.open()
+        write(trail, "session.opened", session="a")
+        made = [
+            body(EPOCH + n / 1000, "request", {"session": "a", "n": n})
+            for n in range(1, 2501)
+        ]
+        self.clock.advance(30)
+        trail.extend("a", 2500, made)
+        trail.commit()
+        records = self.records()
+        times = [str(record["time"]) for record in records]
+        self.assertEqual(sorted(times), times)
+        for number, record in enumerate(records):
+            if record["event"] == "checkpoint":
+                self.assertEqual(times[number - 1], times[number])
+        self.assertEqual(2, [one["event"] for one in records].count("checkpoint"))
+
     def test_endedSession(self) -> None:
         """
         One that has ended does not come back, whatever is recorded of it late.

@@ -82,8 +82,17 @@ class TelnetFilterTests(SynchronousTestCase):
         """
         Commands of one octet are dropped.
         """
-        for command in (*range(0xF1, 0xFA), 0xF0, 0x00, 0x0A):
+        for command in (*range(0xEC, 0xFA),):
             self.assertStripped(b"a" + IAC + bytes([command]) + b"b", b"ab")
+
+    def test_noCommand(self) -> None:
+        """
+        An octet 255 before what is no command is text, and so is that: the end of
+        a line is never lost, or two requests would be one.
+        """
+        for octet in (0x00, 0x0A, 0x0D, 0x20, 0x41, 0xEB):
+            text = b"a" + IAC + bytes([octet]) + b"b"
+            self.assertStripped(text, text)
 
     def test_doubled(self) -> None:
         """

@@ -44,6 +44,14 @@ def body(moment: float, event: str, fields: dict[str, object]) -> str:
     return f"{start},{members(fields)}" if fields else start
 
 
+def timeOf(one: str) -> str:
+    """
+    @param one: As from L{body}.
+    @return: The member C{time} with which it begins.
+    """
+    return one.partition(",")[0]
+
+
 class Chain:
     """
     The end of a chain, to which records are linked.

@@ -495,7 +495,8 @@ def _counted(fields: dict[str, object]) -> str:
     How often something happened, if a record stands for many.
     """
     count = fields.get("count")
-    return f" ({_shown(count)} times in a second)" if count not in (None, 1) else ""
+    many = count not in (None, 1)
+    return f" (the last of {_shown(count)} within a second)" if many else ""
 
 
 def _nameIn(fields: dict[str, object]) -> str:

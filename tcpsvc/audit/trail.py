@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tcpsvc.audit.chain import Chain, body
+from tcpsvc.audit.chain import Chain, body, timeOf
 from tcpsvc.audit.checkpoint import RECORDS_BETWEEN, SECONDS_BETWEEN, Signer
 from tcpsvc.audit.disk import Disk
 from tcpsvc.audit.file import TrailError, TrailFile
@@ -202,7 +202,7 @@ class Trail:
                 # A checkpoint has the requests before it, and none behind it.
                 behind = sum(_REQUEST in one[:_HEAD] for one in rest)
                 self._sessions[session] = n - behind
-            self._signIfDue()
+            self._signIfDue(timeOf(now[-1]))
 
     def _link(self, bodies: Sequence[str]) -> None:
         """
@@ -213,25 +213,31 @@ class Trail:
         self._unsigned += len(bodies)
         self._unsignedOctets += len(lines)
 
-    def _signIfDue(self) -> None:
+    def _signIfDue(self, time: str = "") -> None:
         """
         Add a checkpoint if there are records enough for one.
+
+        @param time: The time of the last of several records, in JSON: those behind
+            it are of now at the latest too.
         """
         if (
             self._unsigned >= RECORDS_BETWEEN
             or self._unsignedOctets >= MAX_UNSIGNED_OCTETS
         ):
-            self._sign()
+            self._sign(time=time)
 
-    def _sign(self, evenIfSigned: bool = False) -> None:
+    def _sign(self, evenIfSigned: bool = False, time: str = "") -> None:
         """
         Add a checkpoint, unless the last record is one.
+
+        @param time: Its time, in JSON, if that is not now.
         """
         if self._unsigned or evenIfSigned:
             fields = self._signer.sign(
                 self._chain.records, self._chain.head, self._sessions
             )
-            self._link([body(self._clock.seconds(), "checkpoint", fields)])
+            made = body(self._clock.seconds(), "checkpoint", fields)
+            self._link([time + made.removeprefix(timeOf(made)) if time else made])
             self._unsigned = self._unsignedOctets = 0
 
     # Writing them.
