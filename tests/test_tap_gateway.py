@@ -4,48 +4,24 @@ Tests for L{tcpsvc.tap}: the options of a gateway, and the service they make.
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.testing import MemoryReactorClock
-from twisted.python import usage
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tcpsvc import service
 from tcpsvc.gateway import GatewayBackend, GatewaySettings
-from tcpsvc.service import Settings
 from tcpsvc.tap import Options, makeService
-from tests.certificates import writeKeys
 from tests.support import clientNamed
+from tests.test_tap import TapTestCase
 
 
-class GatewayOptionsTestCase(SynchronousTestCase):
+class GatewayOptionsTestCase(TapTestCase):
     """
-    A directory with keys, in which the command line is parsed.
+    A directory with keys, in which the command line of a gateway is parsed.
     """
-
-    def setUp(self) -> None:
-        """
-        Go there.
-        """
-        here = Path(self.mktemp())
-        here.mkdir()
-        self.addCleanup(os.chdir, Path.cwd())
-        os.chdir(here)
-        self.patch(sys, "path", [*sys.path])
-        writeKeys(Path("keys"))
-
-    def parsed(self, *arguments: str) -> Settings:
-        """
-        What these arguments make.
-        """
-        options = Options()
-        options.parseOptions(list(arguments))
-        return options.settings
 
     def gateway(self, *arguments: str) -> GatewaySettings:
         """
@@ -54,17 +30,6 @@ class GatewayOptionsTestCase(SynchronousTestCase):
         gateway = self.parsed(*arguments).gateway
         assert gateway is not None
         return gateway
-
-    def assertUsage(self, *arguments: str, words: str) -> None:
-        """
-        These arguments are wrong: one line says so.
-        """
-        error = self.assertRaises(SystemExit, self.parsed, *arguments)
-        self.assertIsInstance(error.__context__, usage.UsageError)
-        line = str(error.code)
-        self.assertTrue(line.startswith("tcpsvc: "), line)
-        self.assertEqual(1, len(line.splitlines()), line)
-        self.assertIn(words, line)
 
 
 class OptionTests(GatewayOptionsTestCase):
@@ -160,9 +125,9 @@ class BadOptionTests(GatewayOptionsTestCase):
             ("serial:/dev/x:speed=1", "serial: there is no option 'speed', only"),
             ("mtls:h:keys=/nosuchdir", "mtls: /nosuchdir/ca.pem: there is no such"),
         ):
-            self.assertUsage("--gateway", description, words=words)
+            self.assertUsage("--gateway", description, words=(words,))
             self.assertUsage(
-                "--gateway", description, words=f"--gateway '{description}': "
+                "--gateway", description, words=(f"--gateway '{description}': ",)
             )
 
     def test_twice(self) -> None:
@@ -171,7 +136,7 @@ class BadOptionTests(GatewayOptionsTestCase):
         """
         self.assertUsage(
             *("--gateway", "exec:cat", "--gateway", "exec:cat"),
-            words="--gateway: only one can be served",
+            words=("--gateway: only one can be served",),
         )
 
     def test_escape(self) -> None:
@@ -182,7 +147,7 @@ class BadOptionTests(GatewayOptionsTestCase):
             for text in (r"a\q", "a\\", r"\x1", r"\400", "\\\n"):
                 self.assertUsage(
                     *("--gateway", "exec:cat", name, text),
-                    words=f"tcpsvc: {name}: '",
+                    words=(f"tcpsvc: {name}: '",),
                 )
 
     def test_payload(self) -> None:
@@ -191,7 +156,7 @@ class BadOptionTests(GatewayOptionsTestCase):
         """
         self.assertUsage(
             *("--gateway", "exec:cat", "--audit-payload", "some"),
-            words="--audit-payload some: one of full, digest is wanted",
+            words=("--audit-payload some: one of full, digest is wanted",),
         )
 
     def test_withoutGateway(self) -> None:
@@ -202,7 +167,7 @@ class BadOptionTests(GatewayOptionsTestCase):
             *(("--on-open", "x"), ("--on-close", "x")),
             ("--audit-payload", "digest"),
         ):
-            self.assertUsage(name, value, words=f"{name} goes with --gateway")
+            self.assertUsage(name, value, words=(f"{name} goes with --gateway",))
 
     def test_commands(self) -> None:
         """
@@ -210,17 +175,15 @@ class BadOptionTests(GatewayOptionsTestCase):
         """
         self.assertUsage(
             *("--gateway", "exec:cat", "--commands", "a:b"),
-            words="--gateway and --commands: only one can be served",
+            words=("--gateway and --commands: only one can be served",),
         )
 
     def test_listenMutual(self) -> None:
         """
         A server endpoint that does TLS itself would do it twice.
         """
-        self.assertUsage(
-            *("--listen", "mtls:4433"),
-            words="--listen mtls:4433: TLS is done here; write tcp: in place of mtls:",
-        )
+        told = "--listen mtls:4433: TLS is done here; write tcp: in place of mtls:"
+        self.assertUsage("--listen", "mtls:4433", words=(told,))
 
 
 class ServiceTests(GatewayOptionsTestCase):
