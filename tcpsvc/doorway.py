@@ -286,7 +286,7 @@ class Doorway(Protocol):
             session.dataReceived(early)
         if self._state is _State.SERVING:
             # The last statement: only now do octets reach the session.
-            self.dataReceived = session.dataReceived  # type: ignore[method-assign]
+            self.dataReceived = session.dataReceived  # type: ignore[method-assign]  # no detour
 
     def dataReceived(self, data: bytes) -> None:
         """

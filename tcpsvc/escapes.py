@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.test_escapes -*-
 
 """
-Octets as people write them on a command line.
+Octets as people write them on a command line, and text as a log can show it.
 """
 
 from __future__ import annotations
@@ -80,6 +80,17 @@ def _whyNot(match: re.Match[str]) -> str:
     if match["bad"] in _DIGITS:
         return f"has to be followed by {_DIGITS[match['bad']]} hexadecimal digits"
     return r"is no escape; a backslash itself is written \\"
+
+
+def printable(text: str) -> str:
+    """
+    @return: The text with escapes for all that could end a line of the log or move a
+        terminal's cursor.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def _shown(text: str) -> str:

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.doorway import Doorway
+from tcpsvc.escapes import printable
 from tcpsvc.events import HANDSHAKE_FAILED
 from tcpsvc.flood import Flood
 from tcpsvc.sockets import Closing, Transport, tune, written
@@ -244,16 +245,5 @@ class Knock(Protocol):
         shown = judgement.shown
         if shown is not None:
             record["certificate"] = shown
-            more = f" ({_inOneLine(str(shown['subject']))})"
+            more = f" ({printable(str(shown['subject']))})"
         self.factory.flood.tell(HANDSHAKE_FAILED, record, more)
-
-
-def _inOneLine(text: str) -> str:
-    """
-    What a peer says of itself, with escapes for all that could end a line of
-    the log or move a terminal's cursor.
-    """
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode()
-        for each in text
-    )

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_endpoints_complaints -*-
+# -*- test-case-name: tests.test_endpoints_program -*-
 
 """
 What a program writes to its standard error, for the log.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+
+from tcpsvc.escapes import printable
 
 MAX_LINE = 1024
 """
@@ -79,10 +81,7 @@ class Complaints:
         if self._lines > MAX_LINES:
             self._left += 1
             return
-        text = "".join(
-            each if each.isprintable() else each.encode("unicode_escape").decode()
-            for each in line.decode("utf-8", "backslashreplace")
-        )
+        text = printable(line.decode("utf-8", "backslashreplace"))
         if cut:
             text += " [...]"
         self._log.info("{program} says: {line}", program=self._name, line=text)

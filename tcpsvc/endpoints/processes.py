@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_endpoints_processes -*-
+# -*- test-case-name: tests.test_endpoints_program -*-
 
 """
 The processes that a program has started.
