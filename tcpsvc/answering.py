@@ -143,4 +143,4 @@ class Answering:
         Whether an exception may have in it what nobody is to read.
         """
         command = self.find(verb)
-        return command is not None and (command.secret or command.secretReply)
+        return command is not None and command.hides

@@ -26,13 +26,14 @@ class Batch:
     Answers the first requests of those that wait, as far as they are pure.
 
     @ivar requests: The number of the last one in its session.
-    @ivar moment: When that was answered, in seconds since the epoch.
+    @ivar moment: When that was answered, or the first one taken in hand, in seconds
+        since the epoch.
     @ivar ends: Why the session ends with it; empty if it does not.
     """
 
     __slots__ = (
         *("requests", "moment", "ends"),
-        *("_answering", "_recorded", "_journal", "_replies", "_plain", "_since"),
+        *("_answering", "_recorded", "_journal", "_replies", "_plain"),
     )
 
     def __init__(
@@ -46,7 +47,7 @@ class Batch:
         @param requests: The number of the last request before.
         """
         self.requests = requests
-        self.moment = self._since = journal.seconds()
+        self.moment = journal.seconds()
         self.ends = ""
         self._answering = answering
         self._recorded = recorded
@@ -97,9 +98,9 @@ class Batch:
         Tell of the requests that were answered by a text.
         """
         if self._plain:
-            self._journal.exchanges(self.requests + 1, self._since, self._plain)
+            self._journal.exchanges(self.requests + 1, self.moment, self._plain)
             self.requests += len(self._plain)
-            self.moment = self._since = self._plain[-1][2]
+            self.moment = self._plain[-1][2]
             self._plain.clear()
 
     def _tell(
@@ -115,9 +116,9 @@ class Batch:
         text = str(reply)
         asked = self._recorded.request(event, command)
         answered = self._recorded.reply(event, command, reply, text)
-        self._journal.request(self.requests, asked, self._since)
-        self.moment = self._since = self._journal.reply(
-            self.requests, answered, reply.code, self._since
+        self._journal.request(self.requests, asked, self.moment)
+        self.moment = self._journal.reply(
+            self.requests, answered, reply.code, self.moment
         )
         if reply.closes:
             self.ends = "quit" if type(event) is Request else "line-too-long"

@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from tcpsvc.interfaces import ISessionJournal, ITrail
 from tcpsvc.jsontext import quoted
-from tcpsvc.times import toMicros, toText
+from tcpsvc.times import toMicros, toMicroseconds, toText
 
 
 @frozen
@@ -231,7 +231,7 @@ class SessionJournal:
         """
         self._n = n
         self._counts["request"] += 1
-        time = toText(toMicros(moment))
+        time = toMicroseconds(moment)
         self._bodies.append(f'"time":"{time}{self._request}{n},{asked}')
 
     def reply(self, n: int, answered: str, code: int, since: float) -> float:
@@ -242,7 +242,7 @@ class SessionJournal:
         self._counts["reply"] += 1
         took = max(0, toMicros(now) - toMicros(since))
         self._bodies.append(
-            f'"time":"{toText(toMicros(now))}{self._reply}{n},{answered},'
+            f'"time":"{toMicroseconds(now)}{self._reply}{n},{answered},'
             f'"code":{code},"duration_us":{took}'
         )
         return now
@@ -276,7 +276,7 @@ class SessionJournal:
         """
         @see: L{ISessionJournal.data}
         """
-        now = toText(toMicros(self.seconds()))
+        now = toMicroseconds(self.seconds())
         self._counts["gateway.data"] += 1
         self._bodies.append(f'"time":"{now}{self._data}"{direction}",{carried}')
 

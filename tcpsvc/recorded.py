@@ -32,9 +32,8 @@ class Recorded:
         @param command: The command that a request is for, if there is one.
         @return: What says what was asked.
         """
-        if command is not None and not command.secret and type(event) is Request:
-            return f'"request":{quoted(event.line)}'
-        command = self._commandOf(event)
+        if command is None:
+            command = self._meant(event)
         if command is not None and command.secret:
             return (
                 f'"request":{quoted(command.verb)},'
@@ -64,7 +63,7 @@ class Recorded:
             has to complain of may repeat it.
         """
         if command is None:
-            command = self._commandOf(event)
+            command = self._meant(event)
         if command is None or not (
             command.secretReply or (command.secret and reply.isError)
         ):
@@ -73,15 +72,12 @@ class Recorded:
         said = f"{reply.code} {word}".rstrip()
         return f'"reply":{quoted(said)},"reply_octets":{len(text.encode())}'
 
-    def _commandOf(self, event: Request | BadRequest) -> Command | None:
+    def _meant(self, event: Request | BadRequest) -> Command | None:
         """
-        The command that a line names; even one that is too long, or that begins
+        The command that a line names which is for none: as it is too long, or begins
         in a way in which no request does.
         """
         if isinstance(event, Request):
-            command = self._commands.find(event.verb)
-            if command is not None:
-                return command
             words = event.line.split(maxsplit=1)
         else:
             words = event.head.decode("utf-8", "replace").split(maxsplit=1)

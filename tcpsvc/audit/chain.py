@@ -40,7 +40,16 @@ def body(moment: float, event: str, fields: dict[str, object]) -> str:
     @param moment: When it happened, in seconds since the epoch.
     @param fields: JSON primitives; what is not ASCII is escaped.
     """
-    start = f'"time":"{toMicroseconds(moment)}","event":{quoted(event)}'
+    return bodyAt(f'"time":"{toMicroseconds(moment)}"', event, fields)
+
+
+def bodyAt(time: str, event: str, fields: dict[str, object]) -> str:
+    """
+    The same for a moment that another record has.
+
+    @param time: As from L{timeOf}.
+    """
+    start = f'{time},"event":{quoted(event)}'
     return f"{start},{members(fields)}" if fields else start
 
 

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tcpsvc.audit.chain import Chain, body, timeOf
+from tcpsvc.audit.chain import Chain, body, bodyAt, timeOf
 from tcpsvc.audit.checkpoint import RECORDS_BETWEEN, SECONDS_BETWEEN, Signer
 from tcpsvc.audit.disk import Disk
 from tcpsvc.audit.file import TrailError, TrailFile
@@ -236,8 +236,12 @@ class Trail:
             fields = self._signer.sign(
                 self._chain.records, self._chain.head, self._sessions
             )
-            made = body(self._clock.seconds(), "checkpoint", fields)
-            self._link([time + made.removeprefix(timeOf(made)) if time else made])
+            made = (
+                bodyAt(time, "checkpoint", fields)
+                if time
+                else body(self._clock.seconds(), "checkpoint", fields)
+            )
+            self._link([made])
             self._unsigned = self._unsignedOctets = 0
 
     # Writing them.
