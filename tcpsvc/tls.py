@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import re
 from datetime import datetime, timezone
+from functools import lru_cache
 from hashlib import sha256
 from weakref import WeakKeyDictionary
 
 from attrs import define, frozen
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
@@ -56,6 +58,13 @@ The versions of TLS that may be the minimum.
 """
 
 _CIPHERS_1_2 = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+
+_NO_AUTO_CHAIN = 0x8  # SSL_MODE_NO_AUTO_CHAIN of OpenSSL's ssl.h
+
+MAX_REMEMBERED_CLIENTS = 256
+"""
+Of how many certificates it is remembered whom they name.
+"""
 
 _EXPORTER_LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266, section 4
 
@@ -242,11 +251,9 @@ class ServerTLS:
             judgement.certificate = certificate
         if not valid:
             judgement.refusal = _REASONS.get(error, f"OpenSSL's verify error {error}")
-        elif not isForClients(certificate):
-            judgement.refusal = "wrong purpose"
         else:
             try:
-                identityFrom(certificate)
+                _clientFrom(certificate)
             except UnacceptableCertificate as problem:
                 judgement.refusal = str(problem)
         return not judgement.refusal
@@ -276,6 +283,19 @@ def identityOfPeer(connection: SSL.Connection) -> Identity:
     certificate = connection.get_peer_certificate(as_cryptography=True)
     if certificate is None:
         raise UnacceptableCertificate("no certificate")
+    return _clientFrom(certificate)
+
+
+@lru_cache(maxsize=MAX_REMEMBERED_CLIENTS)
+def _clientFrom(certificate: x509.Certificate) -> Identity:
+    """
+    Which client a certificate names. That depends on its octets only, and so it is
+    read once, not in each handshake.
+
+    @raise UnacceptableCertificate: If it names nobody, or is not for clients.
+    """
+    if not isForClients(certificate):
+        raise UnacceptableCertificate("wrong purpose")
     return identityFrom(certificate)
 
 
@@ -304,7 +324,9 @@ def _serverContext(material: ServerMaterial, minimum: int) -> SSL.Context:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.use_privatekey(material.key)
     context.use_certificate(material.certificate)
-    for certificate in material.chain[1:]:
+    # Left alone, OpenSSL would seek and verify it again in each handshake.
+    context.set_mode(_NO_AUTO_CHAIN)
+    for certificate in _intermediates(material):
         context.add_extra_chain_cert(certificate)
     store = context.get_cert_store()
     assert store is not None
@@ -316,6 +338,34 @@ def _serverContext(material: ServerMaterial, minimum: int) -> SSL.Context:
         store.set_flags(X509StoreFlags.CRL_CHECK)
     context.set_alpn_select_callback(_chooseProtocol)
     return context
+
+
+def _intermediates(material: ServerMaterial) -> list[x509.Certificate]:
+    """
+    What stands between the server's certificate and a root, as far as it is known
+    here. Clients have the root (RFC 8446, section 4.4.2, lets it be left out).
+    """
+    between, last = material.chain[1:], material.chain[-1]
+    rest = list(material.authorities)
+    while rest:
+        issuer = next((one for one in rest if _issued(one, last)), None)
+        if issuer is None or issuer.issuer == issuer.subject:
+            break
+        rest.remove(issuer)
+        between.append(issuer)
+        last = issuer
+    return between
+
+
+def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """
+    Whether one certificate was signed by the owner of another.
+    """
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _shown(certificate: x509.Certificate) -> dict[str, object]:

@@ -20,7 +20,13 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tcpsvc.identity import UnacceptableCertificate, fingerprintOf
+import tcpsvc.tls
+from tcpsvc.identity import (
+    Identity,
+    UnacceptableCertificate,
+    fingerprintOf,
+    identityFrom,
+)
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError
 from tcpsvc.tls import (
     ALPN_CONTROL,
@@ -321,6 +327,56 @@ class AcceptanceTests(SynchronousTestCase):
         self.assertEqual(("", ""), (hands.reason, hands.alert))
         chain = hands.client.get_peer_cert_chain(as_cryptography=True)
         self.assertEqual([pair.certificate, tree.middle.certificate], chain)
+
+    def test_chainCompleted(self) -> None:
+        """
+        If C{server.pem} holds the service's certificate only, what stands between
+        it and the root is sent from C{ca.pem}; the root is not.
+        """
+        tree = _Tree.grow()
+        pair = tree.middle.server()
+        material = ServerMaterial(
+            chain=[pair.certificate],
+            key=pair.key,
+            authorities=[
+                newAuthority("second CA").certificate,
+                tree.root.certificate,
+                tree.middle.certificate,
+            ],
+            crl=None,
+        )
+        hands = _Hands(ServerTLS(material, "1.3"), clientContext()).shake()
+        chain = hands.client.get_peer_cert_chain(as_cryptography=True)
+        self.assertEqual([pair.certificate, tree.middle.certificate], chain)
+
+    def test_rootNotSent(self) -> None:
+        """
+        The service's certificate is sent alone if a root has signed it, which
+        clients have.
+        """
+        hands = _hands(authority().client())
+        chain = hands.client.get_peer_cert_chain(as_cryptography=True)
+        self.assertEqual([serverMaterial().certificate], chain)
+
+    def test_readOnce(self) -> None:
+        """
+        Whom a certificate names is read in the first handshake only, and every
+        certificate is read by itself.
+        """
+        read: list[x509.Certificate] = []
+
+        def reading(certificate: x509.Certificate) -> Identity:
+            read.append(certificate)
+            return identityFrom(certificate)
+
+        self.patch(tcpsvc.tls, "identityFrom", reading)
+        carol, dave = authority().client("carol"), authority().client("dave")
+        names = [
+            identityOfPeer(_hands(pair).server).name
+            for pair in (carol, dave, carol, dave)
+        ]
+        self.assertEqual(["carol", "dave", "carol", "dave"], names)
+        self.assertEqual([carol.certificate, dave.certificate], read)
 
     def test_revocationListOfOthers(self) -> None:
         """
