@@ -30,6 +30,7 @@ from tcpsvc.identity import ANONYMOUS, Client, Identity
 from tcpsvc.interfaces import AuditUnavailable, Claim, IBackend, ISession, SlotHeld
 from tcpsvc.limits import TimeLimits
 from tcpsvc.outcomes import accountOf
+from tcpsvc.prompt import expectMore
 from tcpsvc.sockets import Pulse, Transport, tune, written
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, describe, identityOfPeer
 from tcpsvc.wire import Reply
@@ -266,6 +267,7 @@ class Doorway(Protocol):
         kind = "control session" if "control" in record else "session"
         self._journal.say(SESSION_OPENED, record, kind=kind)
         self._pulse.start()
+        expectMore(self.transport)
         admission = self._admission
         self._limits = TimeLimits(
             admission.clock,

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.test_prompt -*-
 
 """
-A TCP transport that sends at once.
+A TCP transport that sends at once, and reads on.
 
 Twisted's own keeps what it is given until the reactor's next turn, and asks the
 system twice for that: each reply would wait as long again as it takes to make.
@@ -9,8 +9,19 @@ system twice for that: each reply would wait as long again as it takes to make.
 
 from __future__ import annotations
 
+from time import perf_counter
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.tcp import Port, Server
+from twisted.protocols.policies import ProtocolWrapper
+
+from tcpsvc.expecting import Expecting
+
+MAX_TURN = 0.001
+"""
+Seconds after which the reactor gets its turn, however quickly octets come.
+"""
 
 
 class PromptServer(Server):
@@ -18,9 +29,57 @@ class PromptServer(Server):
     The server's end of a connection. What is written is sent before C{write}
     returns, as far as the system takes it; the rest is queued as ever, and while
     anything is queued all that follows is.
+
+    Where more is expected after something was sent, it is waited for a moment, and
+    read in the same turn of the reactor.
     """
 
     _queues = False
+    _reads = False
+    _sent = False
+    _more: Expecting | None = None
+
+    def expect(self, more: Expecting) -> None:
+        """
+        Wait for more whenever something was sent.
+        """
+        self._more = more
+
+    def startReading(self) -> None:
+        """
+        Octets are taken.
+        """
+        self._reads = True
+        super().startReading()
+
+    def stopReading(self) -> None:
+        """
+        No octets are taken, for now or for ever.
+        """
+        self._reads = False
+        super().stopReading()
+
+    def doRead(  # type: ignore[override]  # a mixin of Twisted's says less
+        self,
+    ) -> ConnectionLost | ConnectionDone | None:
+        """
+        @see: L{twisted.internet.interfaces.IReadDescriptor.doRead}
+        """
+        self._sent = False
+        lost = super().doRead()
+        if self._more is None or not self._sent:
+            return lost
+        until = perf_counter() + MAX_TURN
+        while (
+            self._sent
+            and self._reads
+            and not self._queues
+            and perf_counter() < until
+            and self._more.come()
+        ):
+            self._sent = False
+            lost = super().doRead()
+        return lost
 
     def startWriting(self) -> None:
         """
@@ -50,6 +109,7 @@ class PromptServer(Server):
         if self._queues or self.TLS or not self.connected or not data:
             super().write(data)
             return
+        self._sent = True
         sent = self.writeSomeData(data)
         if not isinstance(sent, int):
             sent = 0  # It has failed, and will again: the reactor has to see that.
@@ -63,3 +123,13 @@ def sendAtOnce(port: IListeningPort) -> None:
     """
     if isinstance(port, Port) and port.transport is Server:
         port.transport = PromptServer
+
+
+def expectMore(transport: object) -> None:
+    """
+    Let a connection expect more whenever something was sent, if it sends at once.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    if isinstance(transport, PromptServer):
+        transport.expect(Expecting.of(transport.fileno()))

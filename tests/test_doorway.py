@@ -133,6 +133,17 @@ class ArrivalTests(SynchronousTestCase):
         self.assertEqual([GREETING], alice.lines)
         self.assertEqual("alice", _holder(house))
 
+    def test_expectsMore(self) -> None:
+        """
+        Of who is in session more is expected after each reply, and only of them.
+        """
+        expected: list[object] = []
+        self.patch(doorway, "expectMore", expected.append)
+        house = House()
+        alice = house.visit("alice")
+        house.visit("bob")
+        self.assertEqual([_doorwayOf(alice).transport], expected)
+
     def test_oldVersion(self) -> None:
         """
         The same under TLS 1.2, where it is allowed.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import cast
 
 from hypothesis import given
@@ -22,12 +23,15 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import ContextFactory
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tcpsvc.prompt import PromptServer, sendAtOnce
+from tcpsvc import prompt
+from tcpsvc.expecting import Expecting
+from tcpsvc.prompt import MAX_TURN, PromptServer, expectMore, sendAtOnce
 
 ALL = 1 << 30
 """
@@ -43,6 +47,7 @@ class FakeSocket:
     @ivar error: What each sending fails with; 0 is nothing.
     @ivar sent: What it was given.
     @ivar sends: How often it was asked to send.
+    @ivar chunks: What can be read; an empty one is the end.
     @ivar closed: Whether it is closed, or its sending half.
     """
 
@@ -51,6 +56,7 @@ class FakeSocket:
         self.error = 0
         self.sent = b""
         self.sends = 0
+        self.chunks: list[bytes] = []
         self.closed = False
 
     def send(self, data: bytes | memoryview) -> int:
@@ -66,6 +72,14 @@ class FakeSocket:
         self.room -= len(taken)
         self.sent += taken
         return len(taken)
+
+    def recv(self, octets: int) -> bytes:
+        """Give what has come."""
+        if self.error:
+            raise OSError(self.error, os.strerror(self.error))
+        if not self.chunks:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return self.chunks.pop(0)
 
     def shutdown(self, how: int) -> None:
         """Close the sending half."""
@@ -418,6 +432,184 @@ class PromptTests(SynchronousTestCase):
                 end.turn()
             outcomes.append((end.socket.sent, end.protocol.told))
         self.assertEqual(*outcomes)
+
+
+class Answering(Listener):
+    """
+    A protocol that answers each chunk with a reply.
+
+    @ivar read: The chunks.
+    @ivar silent: Which of them get no reply.
+    @ivar act: Called after each reply.
+    """
+
+    transport: tcp.Server
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[bytes] = []
+        self.silent: list[bytes] = []
+        self.act: Callable[[], object] = lambda: None
+
+    def dataReceived(self, data: bytes) -> None:
+        """A request, say."""
+        self.read.append(data)
+        if data not in self.silent:
+            self.transport.write(b"reply")
+            self.act()
+
+
+class ReadOnTests(SynchronousTestCase):
+    """
+    Tests for a L{PromptServer} that expects more.
+    """
+
+    def setUp(self) -> None:
+        """
+        A connection on which three requests come, each when the reply before it was
+        sent.
+        """
+        self.end = End()
+        self.transport = cast(PromptServer, self.end.transport)
+        self.protocol = Answering()
+        self.protocol.transport = self.transport
+        self.transport.protocol = self.protocol
+        self.transport.startReading()
+        self.socket = self.end.socket
+        self.socket.chunks = [b"one", b"two", b"three"]
+        self.now = 0.0
+        self.waits = 0
+        self.patch(prompt, "perf_counter", lambda: self.now)
+
+    def poll(self, timeout: float) -> bool:
+        """
+        Whether something can be read; looking takes its time.
+        """
+        self.assertEqual(0, timeout)
+        self.waits += 1
+        self.now += MAX_TURN / 3
+        return bool(self.socket.chunks)
+
+    def expect(self) -> None:
+        """
+        Expect more.
+        """
+        self.transport.expect(Expecting(self.poll, lambda: self.now))
+
+    def test_notExpecting(self) -> None:
+        """
+        Unless more is expected, the reactor gets its turn after each chunk.
+        """
+        self.assertIdentical(None, self.transport.doRead())
+        self.assertEqual([b"one"], self.protocol.read)
+
+    def test_readOn(self) -> None:
+        """
+        Where more is expected, what comes after a reply is read in the same turn,
+        and at the end of it the reactor gets its own.
+        """
+        self.expect()
+        self.assertIdentical(None, self.transport.doRead())
+        self.assertEqual([b"one", b"two", b"three"], self.protocol.read)
+        self.assertEqual(b"replyreplyreply", self.socket.sent)
+
+    def test_turn(self) -> None:
+        """
+        However quickly octets come, the reactor gets its turn.
+        """
+        self.expect()
+        self.socket.chunks = [b"more"] * 100
+        self.transport.doRead()
+        self.assertEqual(4, len(self.protocol.read))
+        self.transport.doRead()
+        self.assertEqual(8, len(self.protocol.read))
+
+    def test_nothingSent(self) -> None:
+        """
+        Where there was no reply nothing is waited for.
+        """
+        self.expect()
+        self.protocol.silent = [b"two"]
+        self.transport.doRead()
+        self.assertEqual([b"one", b"two"], self.protocol.read)
+        self.socket.chunks.clear()
+        self.waits = 0
+        self.transport.doRead()
+        self.assertEqual(0, self.waits)
+
+    def test_notRead(self) -> None:
+        """
+        Nothing is read after a reply with which reading stops, for now or for ever,
+        and nothing while a reply is queued.
+        """
+
+        def full() -> None:
+            self.socket.room = 0
+            self.transport.write(b"queued")
+
+        for name in ("stopReading", "pauseProducing", "loseConnection", ""):
+            self.setUp()
+            self.expect()
+            self.protocol.act = getattr(self.transport, name) if name else full
+            self.assertIdentical(None, self.transport.doRead())
+            self.assertEqual([b"one"], self.protocol.read)
+            self.assertEqual(0, self.waits)
+
+    def test_end(self) -> None:
+        """
+        If the end comes after a reply, the reactor is told of it.
+        """
+        self.expect()
+        self.socket.chunks = [b"one", b""]
+        why = self.transport.doRead()
+        self.assertIsInstance(why, ConnectionDone)
+        self.assertEqual([b"one"], self.protocol.read)
+
+    def test_lost(self) -> None:
+        """
+        The same if the connection is lost then.
+        """
+        self.expect()
+
+        def reset() -> None:
+            self.socket.error = errno.ECONNRESET
+
+        self.protocol.act = reset
+        self.assertIsInstance(self.transport.doRead(), ConnectionLost)
+
+
+class ExpectMoreTests(SynchronousTestCase):
+    """
+    Tests for L{expectMore}.
+    """
+
+    def test_beneathTLS(self) -> None:
+        """
+        The transport beneath wrappers expects more, if it can.
+        """
+        here, there = socket.socketpair()
+        self.addCleanup(there.close)
+        self.addCleanup(here.close)
+        end = End()
+        self.patch(end.transport, "fileno", here.fileno)
+        more: list[Expecting] = []
+        self.patch(end.transport, "expect", more.append)
+        inner = Protocol()
+        wrapper = ProtocolWrapper(WrappingFactory(Factory()), inner)
+        wrapper.makeConnection(end.transport)
+        expectMore(inner.transport)
+        self.assertFalse(more[0].come())
+        there.send(b"x")
+        self.assertTrue(Expecting.of(here.fileno()).come())
+
+    def test_others(self) -> None:
+        """
+        Others are left as they are.
+        """
+        for other in (StringTransport(), End(tcp.Server).transport):
+            before = dict(vars(other))
+            expectMore(other)
+            self.assertEqual(before, vars(other))
 
 
 class SendAtOnceTests(SynchronousTestCase):
