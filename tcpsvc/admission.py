@@ -25,6 +25,11 @@ MAX_CONTROLS = 8
 How many control connections may be open at once.
 """
 
+AT_WORK = 0.05
+"""
+For how many seconds after a request of his the holder counts as at work.
+"""
+
 LAST_WORDS = {
     "idle-timeout": Reply(421, "IDLE-TIMEOUT no request for too long; good bye"),
     "session-limit": Reply(421, "SESSION-LIMIT a session may last no longer; good bye"),
@@ -99,6 +104,16 @@ class Admission:
         Whether another control connection may be opened.
         """
         return sum(self._inside.values()) < MAX_CONTROLS
+
+    def atWork(self) -> bool:
+        """
+        Whether the holder has asked for something a moment ago.
+        """
+        current = self.slot.current
+        if current is None:
+            return False
+        ago: float = self.clock.seconds() - current.holder.lastRequest
+        return 0 <= ago < AT_WORK
 
     def busy(self, holder: Client) -> Reply:
         """

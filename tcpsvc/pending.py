@@ -7,6 +7,7 @@ Connections of which nobody knows yet who they are.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from twisted.internet.interfaces import (
     IAddress,
@@ -50,11 +51,13 @@ class PendingLimit(Factory):
         clock: IReactorTime,
         limit: int,
         patience: float,
+        atWork: Callable[[], bool],
     ) -> None:
         """
         @param doorways: Builds the L{Doorway} of each connection.
         @param limit: How many connections may be in handshake.
         @param patience: How long a handshake may take, in seconds.
+        @param atWork: Whether somebody is at work in session, and comes first.
         """
         self.flood = flood
         self.closing = closing
@@ -67,7 +70,7 @@ class PendingLimit(Factory):
         self._wrapping.protocol = TLSMemoryBIOProtocol
         self._limit = limit
         self._pending: dict[Knock, str] = {}
-        self.turns = Turns(clock)
+        self.turns = Turns(clock, atWork)
 
     def buildProtocol(  # type: ignore[override]  # never None
         self, address: IAddress | None

@@ -321,6 +321,7 @@ class ExclusiveService(Service):
             self._reactor,
             settings.maxPending,
             settings.handshakeTimeout,
+            admission.atWork,
         )
         plaintext = DoorwayFactory(admission, plaintext=True)
         return [(description, secure) for description in settings.listen] + [

@@ -57,7 +57,7 @@ PULSE_PERIOD = 5.0
 Seconds between two looks whether a connection is still there.
 """
 
-ACCEPTS_A_TURN = 4
+ACCEPTS_A_TURN = 1
 """
 How many connections are accepted in one turn of the reactor.
 """

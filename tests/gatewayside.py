@@ -346,6 +346,7 @@ class GatewayHouse:
             clock,
             16,
             10.0,
+            lambda: False,
         )
 
     @property

@@ -612,7 +612,9 @@ class House:
             self.clock,
             limit,
             patience,
+            lambda: self.atWork,
         )
+        self.atWork = False
         self.peers: list[Peer] = []
 
     def knock(

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.admission import LAST_WORDS, MAX_CONTROLS, Admission
+from tcpsvc.admission import AT_WORK, LAST_WORDS, MAX_CONTROLS, Admission
 from tcpsvc.flood import Flood
 from tcpsvc.slot import Slot
 from tcpsvc.sockets import Closing
@@ -66,6 +66,34 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(
             "421 BUSY held by alice since 2027-01-15T08:00:00Z, idle 7 s", str(reply)
         )
+
+    def test_atWork(self) -> None:
+        """
+        The holder is at work for a moment after each request of his; nobody is
+        while the slot is free.
+        """
+        self.assertFalse(self.admission.atWork())
+        holder = clientNamed("alice")
+        claim = self.successResultOf(self.admission.slot.claim(holder))
+        holder.lastRequest = EPOCH
+        self.assertTrue(self.admission.atWork())
+        self.clock.advance(AT_WORK * 0.99)
+        self.assertTrue(self.admission.atWork())
+        self.clock.advance(AT_WORK * 0.02)
+        self.assertFalse(self.admission.atWork())
+        holder.lastRequest = self.clock.seconds()
+        self.assertTrue(self.admission.atWork())
+        self.admission.slot.release(claim)
+        self.assertFalse(self.admission.atWork())
+
+    def test_atWorkClockBack(self) -> None:
+        """
+        A clock that was set back puts nobody to work for ever.
+        """
+        holder = clientNamed("alice")
+        self.admission.slot.claim(holder)
+        holder.lastRequest = EPOCH + 3600
+        self.assertFalse(self.admission.atWork())
 
     def test_busyClockBack(self) -> None:
         """

@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.pending import Knock
 from tcpsvc.tls import ServerTLS
+from tcpsvc.turns import SPACING
 from tests.certificates import authority, otherAuthority
 from tests.peers import House, Peer, clientContext, serverMaterial
 
@@ -105,6 +106,21 @@ class SilenceTests(SynchronousTestCase):
         self.assertEqual(2, self.tls.made)
         self.assertNotEqual(b"", bytes(second.socket.written))
         self.assertFalse(second.socket.paused)
+
+    def test_atWork(self) -> None:
+        """
+        While somebody is at work in session the next turn is a while away; a
+        single newcomer does not wait at all.
+        """
+        self.house.atWork = True
+        first, second = self.house.knock(), self.house.knock()
+        first.protocol.dataReceived(_hello())
+        self.assertEqual(1, self.tls.made)
+        second.protocol.dataReceived(_hello())
+        self.house.clock.advance(SPACING * 0.99)
+        self.assertEqual(1, self.tls.made)
+        self.house.clock.advance(SPACING * 0.02)
+        self.assertEqual(2, self.tls.made)
 
     def test_goneBeforeItsTurn(self) -> None:
         """

@@ -28,10 +28,12 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tcpsvc import service as serviceModule
+from tcpsvc.admission import AT_WORK
 from tcpsvc.commands import command, commandsOf
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.service import ExclusiveService, Settings, StartError
 from tcpsvc.tls import ALPN_CONTROL
+from tcpsvc.turns import SPACING
 from tcpsvc.wire import Request
 from tests.certificates import authority
 from tests.peers import Peer, clientContext, namedPair, serverMaterial
@@ -192,10 +194,15 @@ class ServiceTestCase(SynchronousTestCase):
         self, name: str = "alice", port: int = 0, alpn: Sequence[bytes] = ()
     ) -> Peer:
         """
-        A client of a TLS listener.
+        A client of a TLS listener. If somebody is at work it has to wait for its turn.
         """
         context = clientContext(namedPair(name), alpn=alpn)
-        return Peer(self.reactor.ports[port].factory, context).shakeHands()
+        peer = Peer(self.reactor.ports[port].factory, context).shakeHands()
+        for _ in range(2):
+            if not peer.lines:
+                self.reactor.advance(SPACING)
+                peer.pump()
+        return peer
 
     def records(self) -> list[dict[str, Any]]:
         """
@@ -320,6 +327,26 @@ class StartTests(ServiceTestCase):
         alice = self.visit()
         self.assertIn("you are alice", alice.lines[0])
         self.assertTrue(self.visit("bob").lines[0].startswith("421 BUSY"))
+
+    def test_holderFirst(self) -> None:
+        """
+        While the holder is at work, others are shaken hands with step by step, with
+        a while between the steps.
+        """
+        self.start()
+        alice = self.visit()
+        context = clientContext(namedPair("bob"))
+        self.reactor.advance(2 * AT_WORK)
+        for asks in (False, True):
+            if asks:
+                alice.send(b"NOOP\r\n")
+            bob = Peer(self.reactor.ports[0].factory, context).shakeHands()
+            self.reactor.advance(0)
+            bob.pump()
+            self.assertEqual(asks, bob.lines == [])
+            self.reactor.advance(SPACING)
+            bob.pump()
+            self.assertTrue(bob.lines[0].startswith("421 BUSY"))
 
     def test_plaintext(self) -> None:
         """

@@ -10,7 +10,7 @@ from typing import cast
 from twisted.internet.interfaces import IReactorTime
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.turns import Turns
+from tcpsvc.turns import SPACING, Turns
 
 
 class Reactor:
@@ -21,10 +21,11 @@ class Reactor:
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
+        self.delays: list[float] = []
 
     def callLater(self, delay: float, call: Callable[[], None]) -> None:
-        """Call it in the next turn."""
-        assert delay == 0
+        """Call it in the next turn, and keep how long it should have waited."""
+        self.delays.append(delay)
         self.calls.append(call)
 
     def turn(self) -> None:
@@ -44,7 +45,8 @@ class TurnsTests(SynchronousTestCase):
         Nothing is done yet.
         """
         self.reactor = Reactor()
-        self.turns = Turns(cast(IReactorTime, self.reactor))
+        self.atWork = False
+        self.turns = Turns(cast(IReactorTime, self.reactor), lambda: self.atWork)
         self.done: list[str] = []
 
     def work(self, name: str, wanted: bool = True) -> Callable[[], bool]:
@@ -91,6 +93,16 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.calls)
         self.assertTrue(self.turns.do(self.work("b")))
         self.assertEqual(["a", "b"], self.done)
+
+    def test_atWork(self) -> None:
+        """
+        A turn is over at once, but while somebody is at work the next one is a
+        while away.
+        """
+        for self.atWork in (False, True, True, False):
+            self.turns.do(self.work("a"))
+            self.reactor.turn()
+        self.assertEqual([0, SPACING, SPACING, 0], self.reactor.delays)
 
     def test_unwanted(self) -> None:
         """
