@@ -18,6 +18,8 @@ Seconds from one piece of work to the next while somebody is at work in session.
 requests that follow each other, not one in a hundred has to wait.
 """
 
+_TOO_EARLY = 0.001  # Seconds by which a timer may be so.
+
 Work = Callable[[], bool]
 """
 A piece of work that takes a few milliseconds at most. It says whether it was still
@@ -34,11 +36,13 @@ class Turns:
     def __init__(self, clock: IReactorTime, atWork: Callable[[], bool]) -> None:
         """
         @param atWork: Whether somebody is at work in session, and comes first. Then
-            the next turn is L{SPACING} away.
+            L{SPACING} has to pass between two pieces.
         """
         self._clock = clock
         self._atWork = atWork
         self._taken = False
+        self._last = float("-inf")
+        self._called = False
         self._waiting: deque[Work] = deque()
 
     def do(self, work: Work) -> bool:
@@ -47,18 +51,49 @@ class Turns:
 
         @return: Whether it has been done.
         """
+        delay = self._delay()
+        if delay is None and not self._waiting:
+            self._take(work)
+            return True
+        self._waiting.append(work)
+        self._callNext(delay or 0)
+        return False
+
+    def _delay(self) -> float | None:
+        """
+        For how many seconds the next piece has to wait; L{None} if it need not.
+        """
         if self._taken:
-            self._waiting.append(work)
-            return False
+            return 0
+        ago = self._clock.seconds() - self._last
+        waits = 0 <= ago < SPACING - _TOO_EARLY and self._atWork()
+        return SPACING - ago if waits else None
+
+    def _take(self, work: Work) -> None:
+        """
+        It is the turn of this one.
+        """
         self._taken = work()
         if self._taken:
-            self._clock.callLater(SPACING if self._atWork() else 0, self._next)
-        return True
+            self._last = self._clock.seconds()
+            self._callNext(0)
+
+    def _callNext(self, delay: float) -> None:
+        """
+        Let another turn come.
+        """
+        if not self._called:
+            self._called = True
+            self._clock.callLater(delay, self._next)
 
     def _next(self) -> None:
         """
         Another turn has come.
         """
-        self._taken = False
-        while self._waiting and not self._taken:
-            self.do(self._waiting.popleft())
+        self._called = self._taken = False
+        try:
+            while self._waiting and self._delay() is None:
+                self._take(self._waiting.popleft())
+        finally:
+            if self._waiting:
+                self._callNext(self._delay() or 0)

@@ -117,9 +117,9 @@ class SilenceTests(SynchronousTestCase):
         first.protocol.dataReceived(_hello())
         self.assertEqual(1, self.tls.made)
         second.protocol.dataReceived(_hello())
-        self.house.clock.advance(SPACING * 0.99)
+        self.house.clock.advance(SPACING * 0.9)
         self.assertEqual(1, self.tls.made)
-        self.house.clock.advance(SPACING * 0.02)
+        self.house.clock.advance(SPACING * 0.2)
         self.assertEqual(2, self.tls.made)
 
     def test_goneBeforeItsTurn(self) -> None:

@@ -20,19 +20,26 @@ class Reactor:
     """
 
     def __init__(self) -> None:
-        self.calls: list[Callable[[], None]] = []
-        self.delays: list[float] = []
+        self.now = 0.0
+        self.calls: list[tuple[float, Callable[[], None]]] = []
+
+    def seconds(self) -> float:
+        """The time."""
+        return self.now
 
     def callLater(self, delay: float, call: Callable[[], None]) -> None:
-        """Call it in the next turn, and keep how long it should have waited."""
-        self.delays.append(delay)
-        self.calls.append(call)
+        """Call it in a later turn."""
+        self.calls.append((self.now + delay, call))
 
-    def turn(self) -> None:
-        """Another turn."""
+    def turn(self, after: float = 0) -> None:
+        """Another turn, some seconds after the one before."""
+        self.now += after
         calls, self.calls = self.calls, []
-        for call in calls:
-            call()
+        for moment, call in calls:
+            if moment <= self.now:
+                call()
+            else:
+                self.calls.append((moment, call))
 
 
 class TurnsTests(SynchronousTestCase):
@@ -96,13 +103,59 @@ class TurnsTests(SynchronousTestCase):
 
     def test_atWork(self) -> None:
         """
-        A turn is over at once, but while somebody is at work the next one is a
-        while away.
+        While somebody is at work the first piece is done at once, and each one
+        after it a while later.
         """
-        for self.atWork in (False, True, True, False):
-            self.turns.do(self.work("a"))
-            self.reactor.turn()
-        self.assertEqual([0, SPACING, SPACING, 0], self.reactor.delays)
+        self.atWork = True
+        self.assertTrue(self.turns.do(self.work("a")))
+        self.reactor.turn()
+        self.assertFalse(self.turns.do(self.work("b")))
+        self.assertFalse(self.turns.do(self.work("c")))
+        for due in ("ab", "abc"):
+            self.reactor.turn(SPACING * 0.4)
+            self.reactor.turn(SPACING * 0.4)
+            self.assertEqual(list(due[:-1]), self.done)
+            self.reactor.turn(SPACING * 0.3)
+            self.assertEqual(list(due), self.done)
+        self.reactor.turn(SPACING)
+        self.assertEqual([], self.reactor.calls)
+        self.assertTrue(self.turns.do(self.work("d")))
+
+    def test_workIsOver(self) -> None:
+        """
+        When nobody is at work any more nothing is to be waited for.
+        """
+        self.atWork = True
+        self.turns.do(self.work("a"))
+        self.reactor.turn()
+        self.atWork = False
+        self.assertTrue(self.turns.do(self.work("b")))
+
+    def test_workIsOverMeanwhile(self) -> None:
+        """
+        What waits for its time then is done when that has come, all of it, and
+        what comes meanwhile stays behind it.
+        """
+        self.atWork = True
+        for name in "abc":
+            self.turns.do(self.work(name))
+        self.reactor.turn()
+        self.atWork = False
+        self.assertFalse(self.turns.do(self.work("d")))
+        self.reactor.turn(SPACING)
+        self.reactor.turn()
+        self.reactor.turn()
+        self.assertEqual(["a", "b", "c", "d"], self.done)
+
+    def test_clockBack(self) -> None:
+        """
+        A clock that was set back makes nobody wait until it was caught up.
+        """
+        self.atWork = True
+        self.turns.do(self.work("a"))
+        self.reactor.turn()
+        self.reactor.now -= 3600
+        self.assertTrue(self.turns.do(self.work("b")))
 
     def test_unwanted(self) -> None:
         """
@@ -128,4 +181,8 @@ class TurnsTests(SynchronousTestCase):
 
         self.assertRaises(RuntimeError, self.turns.do, fail)
         self.assertTrue(self.turns.do(self.work("a")))
-        self.assertEqual(["a"], self.done)
+        self.turns.do(fail)
+        self.turns.do(self.work("b"))
+        self.assertRaises(RuntimeError, self.reactor.turn)
+        self.reactor.turn()
+        self.assertEqual(["a", "b"], self.done)
