@@ -24,13 +24,20 @@ Seconds after which the reactor gets its turn, however quickly octets come.
 """
 
 
+MAX_SINGLE_OCTETS = 4608
+"""
+How many octets the reply to a request may have, with TLS around them. Whoever is sent
+more at once asks without waiting for replies: nothing is gained by waiting for that.
+"""
+
+
 class PromptServer(Server):
     """
     The server's end of a connection. What is written is sent before C{write}
     returns, as far as the system takes it; the rest is queued as ever, and while
     anything is queued all that follows is.
 
-    Where more is expected after something was sent, it is waited for a moment, and
+    Where more is expected after a reply was sent, it is waited for a moment, and
     read in the same turn of the reactor.
     """
 
@@ -41,7 +48,7 @@ class PromptServer(Server):
 
     def expect(self, more: Expecting) -> None:
         """
-        Wait for more whenever something was sent.
+        Wait for more whenever a reply was sent.
         """
         self._more = more
 
@@ -109,7 +116,7 @@ class PromptServer(Server):
         if self._queues or self.TLS or not self.connected or not data:
             super().write(data)
             return
-        self._sent = True
+        self._sent = len(data) <= MAX_SINGLE_OCTETS
         sent = self.writeSomeData(data)
         if not isinstance(sent, int):
             sent = 0  # It has failed, and will again: the reactor has to see that.
@@ -127,7 +134,7 @@ def sendAtOnce(port: IListeningPort) -> None:
 
 def expectMore(transport: object) -> None:
     """
-    Let a connection expect more whenever something was sent, if it sends at once.
+    Let a connection expect more whenever a reply was sent, if it sends at once.
     """
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport

@@ -31,7 +31,13 @@ from zope.interface import implementer
 
 from tcpsvc import prompt
 from tcpsvc.expecting import Expecting
-from tcpsvc.prompt import MAX_TURN, PromptServer, expectMore, sendAtOnce
+from tcpsvc.prompt import (
+    MAX_SINGLE_OCTETS,
+    MAX_TURN,
+    PromptServer,
+    expectMore,
+    sendAtOnce,
+)
 
 ALL = 1 << 30
 """
@@ -440,6 +446,7 @@ class Answering(Listener):
 
     @ivar read: The chunks.
     @ivar silent: Which of them get no reply.
+    @ivar reply: What the others get.
     @ivar act: Called after each reply.
     """
 
@@ -449,13 +456,14 @@ class Answering(Listener):
         super().__init__()
         self.read: list[bytes] = []
         self.silent: list[bytes] = []
+        self.reply = b"reply"
         self.act: Callable[[], object] = lambda: None
 
     def dataReceived(self, data: bytes) -> None:
         """A request, say."""
         self.read.append(data)
         if data not in self.silent:
-            self.transport.write(b"reply")
+            self.transport.write(self.reply)
             self.act()
 
 
@@ -536,6 +544,19 @@ class ReadOnTests(SynchronousTestCase):
         self.waits = 0
         self.transport.doRead()
         self.assertEqual(0, self.waits)
+
+    def test_muchSent(self) -> None:
+        """
+        Where more was sent than a single reply, nothing is waited for.
+        """
+        self.expect()
+        self.protocol.reply = b"x" * MAX_SINGLE_OCTETS
+        self.transport.doRead()
+        self.assertEqual(3, len(self.protocol.read))
+        self.socket.chunks = [b"one", b"two"]
+        self.protocol.reply += b"x"
+        self.transport.doRead()
+        self.assertEqual(4, len(self.protocol.read))
 
     def test_notRead(self) -> None:
         """
