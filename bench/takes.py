@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 
 from bench.machine import BenchError, cores, pinned, syncTime
-from bench.peers import Peer, Running, environment, tcpsvc
+from bench.peers import RECORDS, Peer, Running, environment, tcpsvc
+from bench.records import recordSpeed
 from bench.stand import Stand
 
 Figures = dict[str, float]
@@ -17,6 +18,7 @@ Figures = dict[str, float]
 REQUEST = 64
 WARM = 200
 CHUNK = 1 << 14
+LINE = b"%063d\n" % 0
 LONG_TRAIL = "tcpsvc, a long trail"
 
 
@@ -84,8 +86,12 @@ def requestSizes(stand: Stand, peer: Peer, size: int) -> Figures:
 
 def bulk(stand: Stand, peer: Peer, _: int) -> Figures:
     """
-    Octets both ways at once.
+    Octets both ways at once; or only the records of that.
     """
+    if peer.name == RECORDS.name:
+        chunk = bytes(range(128, 256)) if peer.framing == "binary" else LINE
+        chunk *= CHUNK // len(chunk)
+        return {"bulk": recordSpeed(stand.directory, chunk, stand.size.seconds)}
     with stand.up(peer) as one:
         return _sent(stand, one, CHUNK)
 

@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from bench import takes
 from bench.peers import (
     PLAIN,
+    RECORDS,
     S_CLIENT,
     S_SERVER,
     SER2NET,
@@ -76,7 +77,7 @@ TCPSVC = tcpsvc()
 ALWAYS = tcpsvc("always")
 COMMANDS = (*FOREIGN, TCPSVC, tcpsvc("no"), ALWAYS)
 GATEWAY = gateway()
-PASSING = (STUNNEL, SOCAT, SER2NET, GATEWAY, gateway("digest"))
+PASSING = (STUNNEL, SOCAT, SER2NET, GATEWAY, gateway("digest"), RECORDS)
 LONG_TRAIL = evolve(TCPSVC, name=takes.LONG_TRAIL)
 KNOCKED = (
     Measure("knocked", "p99 while they knock", "ms"),

@@ -6,7 +6,6 @@ One direction of a gateway's session: octets are recorded, and then they go on.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections import deque
 from collections.abc import Callable
 from hashlib import sha256
@@ -18,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.interfaces import AuditUnavailable
-from tcpsvc.jsontext import quotedLong
+from tcpsvc.jsontext import packed, quotedLong
 from tcpsvc.sockets import Transport
 
 MAX_WAITING_OCTETS = 256 * 1024
@@ -43,7 +42,7 @@ def payload(data: bytes, kind: str) -> str:
     try:
         return f'"data":{quotedLong(data)}'
     except UnicodeDecodeError:
-        return f'"data_b64":"{b64encode(data).decode("ascii")}"'
+        return f'"data_b64":{packed(data)}'
 
 
 @define(eq=False)

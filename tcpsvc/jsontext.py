@@ -30,6 +30,13 @@ def quotedLong(octets: bytes) -> str:
     return _encodeLong(text).decode("ascii") if text.isascii() else quoted(text)
 
 
+def packed(octets: bytes) -> str:
+    """
+    Octets of all values as a JSON string, in base64 (RFC 4648, section 4).
+    """
+    return _encodeLong(octets).decode("ascii")
+
+
 def members(fields: dict[str, object]) -> str:
     """
     @param fields: JSON primitives.

@@ -5,11 +5,13 @@ Tests for L{tcpsvc.jsontext}.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 
 from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.jsontext import members, quoted
+from tcpsvc.jsontext import members, packed, quoted
 from tests.test_audit_chain import ANY_TEXT, FIELDS
 
 
@@ -43,6 +45,19 @@ class QuotedTests(SynchronousTestCase):
         self.assertTrue(written.isascii())
         self.assertEqual(1, len(written.splitlines()))
         self.assertEqual(text, json.loads(written))
+
+
+class PackedTests(SynchronousTestCase):
+    """
+    Tests for L{packed}.
+    """
+
+    @given(st.binary())
+    def test_packed(self, octets: bytes) -> None:
+        """
+        It is base64 with the standard alphabet and padding, in quotes.
+        """
+        self.assertEqual(f'"{b64encode(octets).decode()}"', packed(octets))
 
 
 class MembersTests(SynchronousTestCase):
