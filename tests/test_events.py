@@ -15,6 +15,7 @@ from typing import Any, cast
 from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import succeed
 from twisted.internet.protocol import Factory
@@ -24,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import tcpsvc
 from tcpsvc import events
-from tcpsvc.admission import MAX_CONTROLS
+from tcpsvc.admission import AT_WORK, MAX_CONTROLS
 from tcpsvc.audit.chain import Chain, body
 from tcpsvc.audit.chain import parsed as parsedRecord
 from tcpsvc.commands import Command
@@ -514,18 +515,25 @@ class EmittedTests(SynchronousTestCase):
         factories = [cast(Factory, server[1]) for server in reactor.tcpServers]
         secure, plaintext = factories
 
+        def knock(context: SSL.Context) -> Peer:
+            peer = Peer(secure, context).shakeHands()
+            for _ in range(2):
+                reactor.advance(0)
+                peer.pump()
+            return peer
+
         def visit(name: str, *alpn: bytes) -> Peer:
-            context = clientContext(namedPair(name), alpn=alpn)
-            return Peer(secure, context).shakeHands()
+            return knock(clientContext(namedPair(name), alpn=alpn))
 
         alice = visit("alice")
         alice.send(b"NOOP\n\x80\n" + b"x" * 5000 + b"\nFAIL\nHELP\nNOPE\nTIME x\n")
         alice.send(b"LOGIN hunter2\n")
+        reactor.advance(2 * AT_WORK)
         for _ in range(3):
             visit("bob")
         controls = [visit("bob", ALPN_CONTROL) for _ in range(MAX_CONTROLS + 1)]
         controls[0].send(b"STATUS\nQUIT\n")
-        Peer(secure, clientContext(otherAuthority().client(EVE))).shakeHands()
+        knock(clientContext(otherAuthority().client(EVE)))
         for _ in range(2):
             Peer(secure, clientContext()).sendRaw(b"GET / HTTP/1.0\r\n\r\n")
         reactor.advance(1.5)
