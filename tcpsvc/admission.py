@@ -110,7 +110,7 @@ class Admission:
         Whether the holder has asked for something a moment ago.
         """
         current = self.slot.current
-        if current is None:
+        if current is None or current.holder.leaving:
             return False
         ago: float = self.clock.seconds() - current.holder.lastRequest
         return 0 <= ago < AT_WORK

@@ -343,6 +343,7 @@ class Doorway(Protocol):
         more can happen in it.
         """
         self._state = _State.LEAVING
+        self._client.leaving = True
         self.__dict__.pop("dataReceived", None)
         self._pulse.stop()
         if self._limits is not None:

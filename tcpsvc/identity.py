@@ -75,6 +75,7 @@ class Client:
     @ivar since: When it came, in seconds since the epoch.
     @ivar lastRequest: When it last asked for anything, in seconds since the
         epoch. The session keeps it up to date.
+    @ivar leaving: Whether its session is over.
     """
 
     identity: Identity
@@ -82,6 +83,7 @@ class Client:
     session: str
     since: float
     lastRequest: float
+    leaving: bool = False
 
     def idleSeconds(self, now: float) -> int:
         """

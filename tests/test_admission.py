@@ -83,6 +83,9 @@ class AdmissionTests(SynchronousTestCase):
         self.assertFalse(self.admission.atWork())
         holder.lastRequest = self.clock.seconds()
         self.assertTrue(self.admission.atWork())
+        holder.leaving = True
+        self.assertFalse(self.admission.atWork())
+        holder.leaving = False
         self.admission.slot.release(claim)
         self.assertFalse(self.admission.atWork())
 

@@ -144,6 +144,20 @@ class ArrivalTests(SynchronousTestCase):
         house.visit("bob")
         self.assertEqual([_doorwayOf(alice).transport], expected)
 
+    def test_leaving(self) -> None:
+        """
+        A client is not leaving until its session is over, and then at once, however
+        long it takes to clean up after it.
+        """
+        thing = Thing(slow=True)
+        house = House(backend=thing)
+        house.visit("alice")
+        session = thing.sessions[-1]
+        self.assertFalse(session.client.leaving)
+        session.end("idle-timeout")
+        self.assertTrue(session.client.leaving)
+        self.assertEqual("alice", _holder(house))
+
     def test_oldVersion(self) -> None:
         """
         The same under TLS 1.2, where it is allowed.
