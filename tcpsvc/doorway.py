@@ -94,6 +94,7 @@ class Doorway(Protocol):
     _journal: SessionJournal
     _session: ISession | None = None
     _limits: TimeLimits | None = None
+    _opening: dict[str, object] | None = None  # Not yet logged.
     _stopped: Deferred[None] | None = None
 
     def __init__(self, admission: Admission, plaintext: bool) -> None:
@@ -264,10 +265,7 @@ class Doorway(Protocol):
         """
         if self._state is not _State.CLAIMING:
             return
-        kind = "control session" if "control" in record else "session"
-        self._journal.say(SESSION_OPENED, record, kind=kind)
-        self._pulse.start()
-        expectMore(self.transport)
+        self._opening = record
         admission = self._admission
         self._limits = TimeLimits(
             admission.clock,
@@ -283,12 +281,26 @@ class Doorway(Protocol):
         if early:
             # Before the session begins, which may want nothing to be read.
             self.transport.resumeProducing()
+        # While the greeting is on its way, the rest is done.
         session.makeConnection(cast(ITransport, self.transport))
+        if self._state is _State.SERVING:
+            self._sayOpened()
+            self._pulse.start()
+            expectMore(self.transport)
         if early and self._state is _State.SERVING:
             session.dataReceived(early)
         if self._state is _State.SERVING:
             # The last statement: only now do octets reach the session.
             self.dataReceived = session.dataReceived  # type: ignore[method-assign]  # no detour
+
+    def _sayOpened(self) -> None:
+        """
+        Log that the session has begun, unless that was done.
+        """
+        record, self._opening = self._opening, None
+        if record is not None:
+            kind = "control session" if "control" in record else "session"
+            self._journal.say(SESSION_OPENED, record, kind=kind)
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -342,6 +354,7 @@ class Doorway(Protocol):
         No octet reaches the session any more. Its end is recorded when nothing
         more can happen in it.
         """
+        self._sayOpened()
         self._state = _State.LEAVING
         self._client.leaving = True
         self.__dict__.pop("dataReceived", None)

@@ -28,7 +28,15 @@ from tcpsvc.sockets import PULSE_PERIOD
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, ServerTLS, describe
 from tcpsvc.wire import Request
 from tests.certificates import authority, otherAuthority
-from tests.peers import House, Peer, Thing, clientContext, namedPair, serverMaterial
+from tests.peers import (
+    House,
+    Peer,
+    Thing,
+    ThingSession,
+    clientContext,
+    namedPair,
+    serverMaterial,
+)
 from tests.support import MemoryTrail
 
 START = "2027-01-15T08:00:00Z"
@@ -270,6 +278,25 @@ class ArrivalTests(SynchronousTestCase):
             ["connectionMade", "stop", "connectionLost"], thing.sessions[0].calls
         )
         self.assertEqual(["session.opened", "session.closed"], house.trail.events())
+        told = [event["event"] for event in house.log.events if "event" in event]
+        self.assertEqual(["session.opened", "session.closed"], told)
+
+    def test_greetedFirst(self) -> None:
+        """
+        The session begins before the log says so, once: the client need not wait for
+        that.
+        """
+        house = House(backend=Thing())
+        logged: list[int] = []
+
+        def begin(_: ThingSession) -> None:
+            logged.append(len(house.log.events))
+
+        self.patch(ThingSession, "connectionMade", begin)
+        house.visit()
+        self.assertEqual([0], logged)
+        told = [event["event"] for event in house.log.events]
+        self.assertEqual(["session.opened"], told)
 
     def test_dataInHandshake(self) -> None:
         """
