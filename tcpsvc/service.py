@@ -6,6 +6,7 @@ Assembles the service, and takes it down in order.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -168,6 +169,7 @@ class ExclusiveService(Service):
         if not self._begun:
             self._begin()
         self._reactor.callWhenRunning(self._catchHangUp)
+        self._reactor.callWhenRunning(_keepWhatIsThere)
 
     def _begin(self) -> None:
         """
@@ -419,6 +421,16 @@ class ExclusiveService(Service):
         except AuditUnavailable:
             self._notRecorded(Failure())
         self._trail.close()
+
+
+def _keepWhatIsThere() -> None:
+    """
+    What has been made by now lasts as long as the process. Let Python's garbage
+    collector not look through all of it again and again: that takes 20 ms, in which
+    nobody is served.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _place(port: IListeningPort) -> str:

@@ -293,10 +293,10 @@ class ArrivalTests(SynchronousTestCase):
             logged.append(len(house.log.events))
 
         self.patch(ThingSession, "connectionMade", begin)
-        house.visit()
+        house.visit().close()
         self.assertEqual([0], logged)
         told = [event["event"] for event in house.log.events]
-        self.assertEqual(["session.opened"], told)
+        self.assertEqual(["session.opened", "session.closed"], told)
 
     def test_dataInHandshake(self) -> None:
         """

@@ -5,6 +5,7 @@ Tests for L{tcpsvc.service}.
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -953,6 +954,7 @@ class AuditTests(ServiceTestCase):
         """
         former = signal.getsignal(signal.SIGHUP)
         self.addCleanup(signal.signal, signal.SIGHUP, former)
+        self.addCleanup(gc.unfreeze)
         self.start()
         for call, arguments, options in self.reactor.whenRunningHooks:
             call(*arguments, **options)
@@ -967,6 +969,22 @@ class AuditTests(ServiceTestCase):
             ["service.started", "checkpoint", "session.opened"],
             [record["event"] for record in verifiedRecords(other, self.path)],
         )
+
+    def test_collector(self) -> None:
+        """
+        When it runs, the garbage collector is told to leave alone what is there,
+        but for garbage.
+        """
+        former = signal.getsignal(signal.SIGHUP)
+        self.addCleanup(signal.signal, signal.SIGHUP, former)
+        told: list[str] = []
+        self.patch(gc, "collect", lambda: told.append("collect"))
+        self.patch(gc, "freeze", lambda: told.append("freeze"))
+        self.start()
+        self.assertEqual([], told)
+        for call, arguments, options in self.reactor.whenRunningHooks:
+            call(*arguments, **options)
+        self.assertEqual(["collect", "freeze"], told)
 
     def test_size(self) -> None:
         """
