@@ -89,7 +89,7 @@ WORKS = (
     Work(
         "lock-step",
         "Lock-step: a 64-octet request, its reply, the next",
-        (P50, P99, RATE),
+        (P50, P99, RATE, Measure("sync", "an fdatasync", "us")),
         COMMANDS,
         takes.lockStep,
     ),

@@ -211,10 +211,18 @@ def readCRL(path: Path) -> x509.CertificateRevocationList:
     """
     Read a certificate revocation list from a PEM file.
 
-    @raise KeyFileError: If there is none that can be read.
+    @raise KeyFileError: If there is none that can be read, or more than one.
     """
+    mends = Mends(_LOST_LIST, _LOST_LIST)
+    contents, _ = contentsOf(path, mends)
+    if contents.count(b"-----BEGIN X509 CRL-----") > 1:
+        raise BrokenKeyFile(
+            path,
+            "more than one certificate revocation list in it",
+            "leave that of the authority that signs the clients",
+        )
     what = "certificate revocation list"
-    return _read(path, what, x509.load_pem_x509_crl, Mends(_LOST_LIST, _LOST_LIST))
+    return parsed(path, contents, what, x509.load_pem_x509_crl, mends)
 
 
 def readRequest(path: Path) -> x509.CertificateSigningRequest:

@@ -32,6 +32,7 @@ def someResults() -> Results:
     for slow in (1.0, 10.0):
         for peer, p50 in (("s_server", 80.0), ("tcpsvc", 100.0)):
             figures = {"p50": p50 * slow, "p99": 200.0, "rate": 1e6 / p50}
+            figures["sync"] = 150.0
             results.add("lock-step", peer, 0, figures)
     return results
 
@@ -161,10 +162,16 @@ class TableTests(SynchronousTestCase):
         )
         at = lines.index("   * - s_server")
         self.assertEqual(
-            lines[at + 1 : at + 5],
-            ["     - 440 (80 to 800)", "     - 200", "     - 12,500", "     - 1.25"],
+            lines[at + 1 : at + 6],
+            [
+                "     - 440 (80 to 800)",
+                "     - 200",
+                "     - 12,500",
+                "     - 150",
+                "     - 1.25",
+            ],
         )
-        self.assertEqual(lines[lines.index("   * - tcpsvc") + 4], "     -")
+        self.assertEqual(lines[lines.index("   * - tcpsvc") + 5], "     -")
 
     def test_grown(self) -> None:
         """

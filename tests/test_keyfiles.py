@@ -169,6 +169,18 @@ class ReadingTests(SynchronousTestCase):
             readPrivateKey(self.directory.auditKey), ed25519.Ed25519PrivateKey
         )
 
+    def test_severalLists(self) -> None:
+        """
+        Of several revocation lists none is silently left out: that is an error.
+        """
+        self.directory.crl.write_bytes(self.directory.crl.read_bytes() * 2)
+        error = self.assertRaises(BrokenKeyFile, readCRL, self.directory.crl)
+        self.assertEqual(
+            f"{self.directory.crl}: more than one certificate revocation list in it; "
+            "leave that of the authority that signs the clients",
+            str(error),
+        )
+
     def test_missing(self) -> None:
         """
         A file that is not there is named, with the command that makes one, if
