@@ -102,6 +102,40 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(set(self.before), set(filesIn(self.directory)))
         self.assertEqual(self.before, self.contents())
 
+    def test_authorityBetween(self) -> None:
+        """
+        An authority that one in C{ca.pem} has signed may stand there too, in either
+        place, and sign certificates.
+        """
+        middle = newAuthority("middle", by=authority())
+        self.server(middle.server())
+        self.alice(middle.client("alice"))
+        writeRevocationList(self.directory, middle.revocationList())
+        root = self.directory.ca.read_bytes()
+        self.directory.ca.write_bytes(root + middle.certificatePEM)
+        self.assertEqual([], check(self.directory, NOW))
+        self.directory.caKey.unlink()
+        self.directory.ca.write_bytes(middle.certificatePEM + root)
+        self.assertEqual([], check(self.directory, NOW))
+
+    def test_authorityBehind(self) -> None:
+        """
+        It may also stand behind the certificate that it has signed, if one in
+        C{ca.pem} vouches for it.
+        """
+        middle = newAuthority("middle", by=authority())
+        for behind, problems in (
+            (middle, []),
+            (newAuthority("middle"), ["another authority signed it"]),
+            (None, ["another authority signed it"]),
+        ):
+            self.server(middle.server())
+            if behind:
+                with self.directory.server.open("ab") as file:
+                    file.write(behind.certificatePEM)
+            found = [finding.problem for finding in check(self.directory, NOW)]
+            self.assertEqual(problems, found)
+
     def test_ownWork(self) -> None:
         """
         Nothing is wrong with what L{tcpsvc.keys} makes, in any of its ways.

@@ -74,6 +74,20 @@ class EntryTests(SynchronousTestCase):
         ]
         self.assertEqual(["server", "alice"], expiring)
 
+    def test_authorityBehind(self) -> None:
+        """
+        A certificate of an authority that stands behind it is valid, if that is of
+        one that is trusted.
+        """
+        for by, status in ((authority(), "valid"), (otherAuthority(), "void")):
+            middle = newAuthority("middle", by=by)
+            pair = middle.server()
+            writePair(self.directory.server, self.directory.serverKey, pair)
+            with self.directory.server.open("ab") as file:
+                file.write(middle.certificatePEM)
+            entry = entryOf(self.directory, "server", self.directory.server, NOW)
+            self.assertEqual(status, entry.status.value)
+
     def test_record(self) -> None:
         """
         A record is JSON primitives, with serial number and fingerprint as the

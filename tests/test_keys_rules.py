@@ -273,6 +273,15 @@ class AuthorityTests(SynchronousTestCase):
         """
         self.assertIsNone(whyNoAuthority(authority().certificate))
 
+    def test_below(self) -> None:
+        """
+        One that another has signed is an authority if that is trusted too.
+        """
+        below = newAuthority("below", by=authority()).certificate
+        others = [otherAuthority().certificate, below]
+        self.assertIn("not a root", str(whyNoAuthority(below, others)))
+        self.assertIsNone(whyNoAuthority(below, [*others, authority().certificate]))
+
     def test_bad(self) -> None:
         """
         A certificate that does not say all of this is none.

@@ -36,6 +36,7 @@ from tcpsvc.keys.rules import (
     isListOf,
     leafProblems,
     statusOf,
+    vouchedFor,
     whyApart,
     whyNoAuthority,
     whyNotFor,
@@ -141,7 +142,8 @@ class _Examination:
             if number == 0:
                 anew = remake(self.directory, "ca")
                 self._key(pair, certificate)
-            self._note(pair.certificate, whyNoAuthority(certificate), anew)
+            problem = whyNoAuthority(certificate, self.authorities)
+            self._note(pair.certificate, problem, anew)
             self._time(pair.certificate, certificate, anew)
         if os.path.lexists(self.directory.crl):
             self._revocationList()
@@ -167,9 +169,9 @@ class _Examination:
         hosts = serverHosts(certificate)
         anew = remake(self.directory, pair.name, hosts)
         if self.authorities:
-            for problem in leafProblems(
-                certificate, pair.name, self.authorities, self.crl
-            ):
+            between = (self._read(readCertificates, pair.certificate) or [])[1:]
+            signers = vouchedFor(between, self.authorities)
+            for problem in leafProblems(certificate, pair.name, signers, self.crl):
                 self._note(pair.certificate, problem, anew)
         if Role.of(pair.name) is Role.SERVER and self.host and hosts:
             wanted = remake(self.directory, pair.name, [*hosts, self.host])

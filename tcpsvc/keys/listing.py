@@ -14,10 +14,10 @@ from attrs import frozen
 from cryptography import x509
 
 from tcpsvc.identity import alternativeNames, fingerprintOf
-from tcpsvc.keyfiles import KeyDirectory, readCertificate, readCertificates
+from tcpsvc.keyfiles import KeyDirectory, readCertificates
 from tcpsvc.keys.authority import readRevoked
 from tcpsvc.keys.names import commonNameOf
-from tcpsvc.keys.rules import EXPIRING, Role, Status, statusOf, whyVoid
+from tcpsvc.keys.rules import EXPIRING, Role, Status, statusOf, vouchedFor, whyVoid
 from tcpsvc.times import toSeconds
 
 
@@ -135,9 +135,9 @@ class _Judge:
         """
         The certificate in a file.
         """
-        certificate = readCertificate(path)
+        certificate, *between = readCertificates(path)
         status = statusOf(certificate, self.now, self.crl, self.within)
-        reason = self._whyVoid(certificate, roles)
+        reason = self._whyVoid(certificate, between, roles)
         if status is Status.REVOKED:
             reason = None
         elif reason:
@@ -146,14 +146,16 @@ class _Judge:
         return Entry(name, path, certificate, status, reason)
 
     def _whyVoid(
-        self, certificate: x509.Certificate, roles: Sequence[Role]
+        self,
+        certificate: x509.Certificate,
+        between: Sequence[x509.Certificate],
+        roles: Sequence[Role],
     ) -> str | None:
         """
         Why a certificate serves none of these.
         """
         if certificate in self.authorities:
             return None
-        reasons = [
-            whyVoid(certificate, role, self.authorities, self.crl) for role in roles
-        ]
+        signers = vouchedFor(between, self.authorities)
+        reasons = [whyVoid(certificate, role, signers, self.crl) for role in roles]
         return None if None in reasons else reasons[0]

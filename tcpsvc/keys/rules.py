@@ -234,9 +234,29 @@ def whyNotNow(certificate: x509.Certificate, now: datetime) -> str | None:
     return None
 
 
-def whyNoAuthority(certificate: x509.Certificate) -> str | None:
+def vouchedFor(
+    between: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate]
+) -> list[x509.Certificate]:
+    """
+    The authorities, and those that they vouch for.
+
+    @param between: What follows a certificate in its file: who has signed it, who has
+        signed that, and so on (RFC 8446, section 4.4.2).
+    """
+    known = list(authorities)
+    for one in reversed(between):
+        if any(isSignedBy(one, each) for each in known):
+            known.append(one)
+    return known
+
+
+def whyNoAuthority(
+    certificate: x509.Certificate, others: Sequence[x509.Certificate] = ()
+) -> str | None:
     """
     Why a certificate cannot be that of the authority.
+
+    @param others: Trusted as well: one of these may have signed it.
     """
     extensions = certificate.extensions
     try:
@@ -248,7 +268,7 @@ def whyNoAuthority(certificate: x509.Certificate) -> str | None:
         return "not an authority's certificate (basicConstraints without CA)"
     if not usage.key_cert_sign or not usage.crl_sign:
         return "not an authority's certificate (keyUsage without keyCertSign, cRLSign)"
-    if not isSignedBy(certificate, certificate):
+    if not any(isSignedBy(certificate, each) for each in (certificate, *others)):
         return "not a root: another authority signed it"
     return whyWeak(certificate.public_key())
 
