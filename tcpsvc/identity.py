@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from attrs import define, frozen
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -158,6 +159,17 @@ def allows(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> bool:
     except x509.ExtensionNotFound:
         return False
     return usage in extension.value
+
+
+def isSignedBy(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """
+    Whether the authority's name and signature are on the certificate.
+    """
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, TypeError, ValueError):
+        return False
+    return True
 
 
 def isForClients(certificate: x509.Certificate) -> bool:

@@ -14,15 +14,14 @@ from time import perf_counter
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.tcp import Port, Server
-from twisted.protocols.policies import ProtocolWrapper
 
 from tcpsvc.expecting import Expecting
+from tcpsvc.sockets import beneath
 
 MAX_TURN = 0.001
 """
 Seconds after which the reactor gets its turn, however quickly octets come.
 """
-
 
 MAX_SINGLE_OCTETS = 4608
 """
@@ -136,7 +135,6 @@ def expectMore(transport: object) -> None:
     """
     Let a connection expect more whenever a reply was sent, if it sends at once.
     """
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    if isinstance(transport, PromptServer):
-        transport.expect(Expecting.of(transport.fileno()))
+    inner = beneath(transport)
+    if isinstance(inner, PromptServer):
+        inner.expect(Expecting.of(inner.fileno()))

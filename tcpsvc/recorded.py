@@ -7,10 +7,8 @@ is secret.
 
 from __future__ import annotations
 
-from base64 import b64encode
-
 from tcpsvc.commands import Command, Commands
-from tcpsvc.jsontext import quoted
+from tcpsvc.jsontext import packed, quoted
 from tcpsvc.wire import BadRequest, Reply, Request
 
 _OUR_WORDS = ("BAD-ARGUMENT", "COMMAND-FAILED", "LINE-TOO-LONG", "NOT-UTF-8")
@@ -44,7 +42,7 @@ class Recorded:
         try:
             asked = f'"request":{quoted(event.head.decode("utf-8"))}'
         except UnicodeDecodeError:
-            asked = f'"request_b64":"{b64encode(event.head).decode("ascii")}"'
+            asked = f'"request_b64":{packed(event.head)}'
         if event.octets > len(event.head):
             asked += f',"octets":{event.octets}'
         return asked

@@ -111,15 +111,23 @@ def undelivered(transport: object) -> int:
         return 0  # It is closed, or only looks like a socket.
 
 
+def beneath(transport: object) -> object:
+    """
+    The transport under the TLS around it, if there is some.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
+
+
 def _socketUnder(transport: object) -> socket.socket | None:
     """
     The socket under a transport and the TLS around it, if there is one.
     """
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    if not ISystemHandle.providedBy(transport):
+    inner = beneath(transport)
+    if not ISystemHandle.providedBy(inner):
         return None
-    return cast(socket.socket, transport.getHandle())
+    return cast(socket.socket, inner.getHandle())
 
 
 def holdAcceptsDown(port: IListeningPort) -> None:

@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 
 from attrs import define, frozen
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
@@ -32,6 +31,7 @@ from tcpsvc.identity import (
     identityFrom,
     isForClients,
     isForServers,
+    isSignedBy,
 )
 from tcpsvc.keyfiles import (
     KeyDirectory,
@@ -348,24 +348,13 @@ def _intermediates(material: ServerMaterial) -> list[x509.Certificate]:
     between, last = material.chain[1:], material.chain[-1]
     rest = list(material.authorities)
     while rest:
-        issuer = next((one for one in rest if _issued(one, last)), None)
+        issuer = next((one for one in rest if isSignedBy(last, one)), None)
         if issuer is None or issuer.issuer == issuer.subject:
             break
         rest.remove(issuer)
         between.append(issuer)
         last = issuer
     return between
-
-
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """
-    Whether one certificate was signed by the owner of another.
-    """
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _shown(certificate: x509.Certificate) -> dict[str, object]:

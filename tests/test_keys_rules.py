@@ -9,6 +9,7 @@ from datetime import timedelta
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from twisted.trial.unittest import SynchronousTestCase
 
+from tcpsvc.identity import isSignedBy
 from tcpsvc.keyfiles import PrivateKey
 from tcpsvc.keys.rules import (
     EXPIRING,
@@ -16,7 +17,6 @@ from tcpsvc.keys.rules import (
     Status,
     isListOf,
     isRevoked,
-    isSignedBy,
     leafProblems,
     statusOf,
     whyApart,

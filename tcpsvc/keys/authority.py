@@ -15,6 +15,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+from tcpsvc.identity import isSignedBy
 from tcpsvc.keyfiles import (
     BrokenKeyFile,
     KeyDirectory,
@@ -28,7 +29,6 @@ from tcpsvc.keys.issuing import Authority
 from tcpsvc.keys.rules import (
     isListOf,
     isRevoked,
-    isSignedBy,
     whyApart,
     whyNoAuthority,
     whyNotNow,

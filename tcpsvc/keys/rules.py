@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -24,6 +23,7 @@ from tcpsvc.identity import (
     UnacceptableCertificate,
     allows,
     identityFrom,
+    isSignedBy,
 )
 from tcpsvc.keyfiles import PrivateKey
 from tcpsvc.keys.names import hostAlternativeName, hostsOf
@@ -123,17 +123,6 @@ def isRevoked(
         crl is not None
         and crl.get_revoked_certificate_by_serial_number(serial) is not None
     )
-
-
-def isSignedBy(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    """
-    Whether the authority's name and signature are on the certificate.
-    """
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (InvalidSignature, TypeError, ValueError):
-        return False
-    return True
 
 
 def isListOf(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
