@@ -12,11 +12,11 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
+from tcpsvc.closing import Closing
 from tcpsvc.events import SESSION_REFUSED, Journal
 from tcpsvc.flood import Flood
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import IBackend, ISlot
-from tcpsvc.sockets import Closing
 from tcpsvc.times import toSeconds
 from tcpsvc.wire import Reply
 

@@ -20,11 +20,11 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.admission import LAST_WORDS, Admission
+from tcpsvc.duplex import DuplexTLS
 from tcpsvc.events import SESSION_CLOSED, SESSION_OPENED, SessionJournal
 from tcpsvc.identity import ANONYMOUS, Client, Identity
 from tcpsvc.interfaces import AuditUnavailable, Claim, IBackend, ISession, SlotHeld
@@ -105,6 +105,9 @@ class Doorway(Protocol):
         self._state = _State.ARRIVING
         self._mayBeTold = False
         self._early = bytearray()
+        self._inputEnded = False
+        self._leaving = False
+        self._secured: DuplexTLS | None = None
         self._pulse = Pulse(admission.clock, self)
         self._claim: Claim | None = None
         self._lost = False
@@ -127,7 +130,7 @@ class Doorway(Protocol):
         if self._state is not _State.ARRIVING:
             return
         try:
-            secured = cast(TLSMemoryBIOProtocol, self.transport)
+            self._secured = secured = cast(DuplexTLS, self.transport)
             connection = secured.getHandle()
             identity, tls = identityOfPeer(connection), describe(connection)
             self.handshakeEnded(None)
@@ -289,6 +292,8 @@ class Doorway(Protocol):
             expectMore(self.transport)
         if early and self._state is _State.SERVING:
             session.dataReceived(early)
+        if self._inputEnded and self._state is _State.SERVING:
+            session.inputEnded(self._leaving)
         if self._state is _State.SERVING:
             # The last statement: only now do octets reach the session.
             self.dataReceived = session.dataReceived  # type: ignore[method-assign]  # no detour
@@ -312,11 +317,17 @@ class Doorway(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        The client closed its half of a plaintext connection.
+        The client sends nothing more: it has sent the C{close_notify} of TLS, or
+        the end of TCP's stream, or both one after the other. Twisted may deliver
+        the latter repeatedly.
         """
+        leaving = self._secured is not None and self._secured.streamEnded
+        if self._inputEnded and leaving is self._leaving:
+            return
+        self._inputEnded, self._leaving = True, leaving
         if self._state is _State.SERVING and self._session is not None:
-            self._session.inputEnded()
-        else:
+            self._session.inputEnded(leaving)
+        elif self._state is not _State.CLAIMING or not self._early:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
@@ -334,6 +345,8 @@ class Doorway(Protocol):
         """
         if self._session is None or self._state is _State.LEAVING:
             return
+        if reason == "client-closed" and self._secured and self._secured.truncated:
+            reason = "connection-lost"
         mayBeTold = self._session.mayBeTold
         self._leaveSession(reason, self._session)
         self.transport.unregisterProducer()
@@ -347,7 +360,7 @@ class Doorway(Protocol):
         if reply is not None and self._mayBeTold:
             self.transport.write(reply.encode())
         self.transport.resumeProducing()
-        self._admission.closing.close(self.transport, self._plaintext)
+        self._admission.closing.close(self.transport, unheard=not self._inputEnded)
 
     def _leaveSession(self, reason: str, session: ISession) -> None:
         """

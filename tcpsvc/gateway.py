@@ -251,13 +251,16 @@ class GatewaySession(Protocol):
         if self.bytesIn > MAX_WAITING_OCTETS:
             self.transport.pauseProducing()
 
-    def inputEnded(self) -> None:
+    def inputEnded(self, leaving: bool = False) -> None:
         """
         The client has closed its half: pass that on where the device's transport
         has it, unless there are last words to come. Else the session ends when
         the device has nothing more to say.
         """
         self._inputEnded = True
+        if leaving and self._stopped is None:
+            self._end("client-closed")
+            return
         if self._device is None or self._in is None or self._stopped is not None:
             return
         if self._device.knowsHalfClose and not self._settings.onClose:

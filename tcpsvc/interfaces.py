@@ -203,9 +203,13 @@ class ISession(IProtocol):
     )
     outcome = Attribute("Further fields for the record of the session's end.")
 
-    def inputEnded() -> None:
+    def inputEnded(leaving: bool = False) -> None:
         """
-        The client will send nothing more, and still reads.
+        The client will send nothing more. May be called a second time, when the
+        client is found to be leaving.
+
+        @param leaving: Whether it has closed TCP below TLS too, so that it probably
+            reads no more either. Otherwise it still reads.
         """
 
     def stop() -> Deferred[None]:

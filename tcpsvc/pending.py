@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 from twisted.internet.interfaces import (
     IAddress,
@@ -15,15 +16,17 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpsvc.closing import Closing
 from tcpsvc.doorway import Doorway
+from tcpsvc.duplex import DuplexTLS
 from tcpsvc.escapes import printable
 from tcpsvc.events import HANDSHAKE_FAILED
 from tcpsvc.flood import Flood
-from tcpsvc.sockets import Closing, Transport, tune, written
+from tcpsvc.sockets import Transport, tune, written
 from tcpsvc.tls import Judgement, ServerTLS, whyFailed
 from tcpsvc.turns import Turns
 
@@ -67,7 +70,7 @@ class PendingLimit(Factory):
         self._wrapping = TLSMemoryBIOFactory(tls, False, doorways, clock)
         # Unbuffered: the default loses replies to lines that arrive together
         # with the end of the stream.
-        self._wrapping.protocol = TLSMemoryBIOProtocol
+        self._wrapping.protocol = DuplexTLS
         self._limit = limit
         self._pending: dict[Knock, str] = {}
         self.turns = Turns(clock, atWork)
@@ -80,11 +83,11 @@ class PendingLimit(Factory):
         """
         return Knock(self, address)
 
-    def wrapInTLS(self, address: IAddress | None) -> TLSMemoryBIOProtocol:
+    def wrapInTLS(self, address: IAddress | None) -> DuplexTLS:
         """
         Build the TLS of one connection, with a doorway in it.
         """
-        return self._wrapping.buildProtocol(address)
+        return cast(DuplexTLS, self._wrapping.buildProtocol(address))
 
     def enter(self, knock: Knock) -> None:
         """
@@ -131,11 +134,12 @@ class Knock(Protocol):
         self.factory = factory
         self.host: str = getattr(address, "host", "unix")
         self._address = address
-        self._tls: TLSMemoryBIOProtocol | None = None
+        self._tls: DuplexTLS | None = None
         self._judgement = Judgement()
         self._failure = ""
         self._waits = False
         self._gone = False
+        self._handshakeDone = False
 
     def connectionMade(self) -> None:
         """
@@ -176,7 +180,7 @@ class Knock(Protocol):
             assert isinstance(doorway, Doorway)
             doorway.handshakeEnded = self._handshakeEnded
             self._tls.makeConnection(self.transport)
-            self._judgement = self.factory.tls.judgementOf(self._tls.getHandle())
+            self._judgement = self._tls.getHandle().judgement
         self._tls.dataReceived(data)
         return True
 
@@ -193,10 +197,13 @@ class Knock(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        The peer closed TCP without a word of TLS: what has been written is
-        still sent.
+        The peer has ended TCP's stream. In the handshake that is the end of it all,
+        but for what has been written.
         """
-        self.factory.closing.close(self.transport)
+        if self._tls is not None and self._handshakeDone:
+            self._tls.readConnectionLost()
+        else:
+            self.factory.closing.close(self.transport)
 
     def writeConnectionLost(self) -> None:
         """
@@ -227,6 +234,7 @@ class Knock(Protocol):
         @param failure: Why the handshake failed, or L{None} if it did not.
         """
         self._settle()
+        self._handshakeDone = failure is None
         if self._tls is not None:
             # No detour from now on.
             self.dataReceived = self._tls.dataReceived  # type: ignore[method-assign]

@@ -40,6 +40,7 @@ from tcpsvc.audit.file import TrailError
 from tcpsvc.audit.recovery import Ending
 from tcpsvc.audit.trail import openTrail
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
+from tcpsvc.closing import Closing
 from tcpsvc.commands import Command, CommandsError
 from tcpsvc.doorway import DoorwayFactory
 from tcpsvc.events import (
@@ -57,7 +58,7 @@ from tcpsvc.pending import PendingLimit
 from tcpsvc.prompt import sendAtOnce
 from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
-from tcpsvc.sockets import Closing, holdAcceptsDown, written
+from tcpsvc.sockets import holdAcceptsDown, written
 from tcpsvc.tls import ServerMaterial, ServerTLS
 
 

@@ -115,7 +115,7 @@ class CommandSession(LineReceiver):
         self._waitingOctets = self._waitingOctets + len(data) if self._waiting else 0
         self._answer()
 
-    def inputEnded(self) -> None:
+    def inputEnded(self, leaving: bool = False) -> None:
         """
         @see: L{ISession.inputEnded}
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 from array import array
 from collections.abc import Callable
 from fcntl import ioctl
@@ -18,7 +19,6 @@ from typing import cast
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IListeningPort,
     IPushProducer,
     IReactorTime,
@@ -62,16 +62,6 @@ ACCEPTS_A_TURN = 1
 How many connections are accepted in one turn of the reactor.
 """
 
-CLOSE_PATIENCE = 2.0
-"""
-Seconds that a peer has to answer a close.
-"""
-
-MAX_CLOSING = 64
-"""
-How many connections may be waiting for the answer to a close.
-"""
-
 
 def tune(transport: Transport) -> None:
     """
@@ -109,6 +99,26 @@ def undelivered(transport: object) -> int:
         return array("i", ioctl(handle, TIOCOUTQ, b"\0\0\0\0"))[0]
     except (OSError, TypeError, ValueError):
         return 0  # It is closed, or only looks like a socket.
+
+
+_BYTES_ACKED = 120  # Where struct tcp_info of linux/tcp.h has tcpi_bytes_acked.
+
+
+def acknowledged(transport: object) -> int:
+    """
+    @return: How many bytes of the connection the peer's system has acknowledged so
+        far; 0 if that is not known, as of a UNIX socket.
+    """
+    handle = _socketUnder(transport)
+    if handle is None:
+        return 0
+    try:
+        info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    except (AttributeError, OSError):
+        return 0
+    if len(info) < _BYTES_ACKED + 8:
+        return 0
+    return int.from_bytes(info[_BYTES_ACKED : _BYTES_ACKED + 8], sys.byteorder)
 
 
 def beneath(transport: object) -> object:
@@ -188,54 +198,6 @@ class Transport(TypingProtocol):
 
     def abortConnection(self) -> None:
         """Close at once."""
-
-
-class Closing:
-    """
-    The connections that are being closed, none of which can linger.
-
-    A peer that does not answer within L{CLOSE_PATIENCE} is cut off; and if
-    more than L{MAX_CLOSING} take their time, the oldest of them is.
-    """
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._cutOffs: dict[Transport, IDelayedCall] = {}
-
-    def close(self, transport: Transport, plaintext: bool = False) -> None:
-        """
-        Close a transport, in good order if its peer lets us.
-
-        @param plaintext: Whether it is a bare socket. Then only our half is
-            closed at first: closing both with octets unread would reset the
-            connection, and what was written last would be lost with it.
-        """
-        if transport in self._cutOffs:
-            return
-        if len(self._cutOffs) == MAX_CLOSING:
-            self._cutOff(next(iter(self._cutOffs)))
-        self._cutOffs[transport] = self._clock.callLater(
-            CLOSE_PATIENCE, self._cutOff, transport
-        )
-        if plaintext and ITCPTransport.providedBy(transport):
-            cast(ITCPTransport, transport).loseWriteConnection()
-        else:
-            transport.loseConnection()
-
-    def closed(self, transport: Transport) -> None:
-        """
-        A transport is closed. It need not have been told to here.
-        """
-        cutOff = self._cutOffs.pop(transport, None)
-        if cutOff is not None and cutOff.active():
-            cutOff.cancel()
-
-    def _cutOff(self, transport: Transport) -> None:
-        """
-        Wait no longer for a peer.
-        """
-        self.closed(transport)
-        transport.abortConnection()
 
 
 class Pulse:

@@ -12,7 +12,7 @@ import re
 from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
-from weakref import WeakKeyDictionary
+from typing import cast
 
 from attrs import define, frozen
 from cryptography import x509
@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from tcpsvc.duplex import DuplexConnection
 from tcpsvc.identity import (
     Identity,
     UnacceptableCertificate,
@@ -192,6 +193,18 @@ class Judgement:
         return None if self.certificate is None else _shown(self.certificate)
 
 
+class ServerConnection(DuplexConnection):
+    """
+    OpenSSL's side of one client's connection.
+
+    @ivar judgement: What the handshake has found so far.
+    """
+
+    def __init__(self, context: SSL.Context, protocol: TLSMemoryBIOProtocol) -> None:
+        super().__init__(context, protocol)
+        self.judgement = Judgement()
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
     """
@@ -210,24 +223,14 @@ class ServerTLS:
         self._context.set_verify(
             SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._judge
         )
-        # Twisted keeps the connection's app data for itself.
-        self._judgements: WeakKeyDictionary[SSL.Connection, Judgement] = (
-            WeakKeyDictionary()
-        )
 
-    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+    def serverConnectionForTLS(
+        self, protocol: TLSMemoryBIOProtocol
+    ) -> ServerConnection:
         """
         @see: L{IOpenSSLServerConnectionCreator}
         """
-        connection = SSL.Connection(self._context, None)
-        self._judgements[connection] = Judgement()
-        return connection
-
-    def judgementOf(self, connection: SSL.Connection) -> Judgement:
-        """
-        @return: What the handshake of a connection has found so far.
-        """
-        return self._judgements[connection]
+        return ServerConnection(self._context, protocol)
 
     def _judge(
         self,
@@ -243,7 +246,7 @@ class ServerTLS:
         @param error: OpenSSL's number of what is wrong with it, if C{valid} is 0.
         @param depth: 0 for the client's own certificate.
         """
-        judgement = self._judgements[connection]
+        judgement = cast(ServerConnection, connection).judgement
         if valid and depth > 0:
             return not judgement.refusal
         certificate = shown.to_cryptography()

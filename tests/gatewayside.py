@@ -38,6 +38,7 @@ from zope.interface import implementer, implementer_only
 
 from tcpsvc.admission import Admission
 from tcpsvc.builtin import ServiceFacts, controlCommands
+from tcpsvc.closing import Closing
 from tcpsvc.doorway import DoorwayFactory
 from tcpsvc.events import Journal
 from tcpsvc.flood import Flood
@@ -46,7 +47,6 @@ from tcpsvc.interfaces import AuditUnavailable, IBackend, ITrail
 from tcpsvc.pending import PendingLimit
 from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
-from tcpsvc.sockets import Closing
 from tcpsvc.tls import ServerTLS
 from tests.certificates import authority
 from tests.peers import HOST, Peer, Socket, clientContext, serverMaterial

@@ -37,6 +37,7 @@ from zope.interface import implementer
 
 from tcpsvc.admission import Admission
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
+from tcpsvc.closing import Closing
 from tcpsvc.commands import Command
 from tcpsvc.doorway import DoorwayFactory
 from tcpsvc.flood import Flood
@@ -45,7 +46,6 @@ from tcpsvc.interfaces import IBackend, ISession, ISessionJournal, ISlot
 from tcpsvc.pending import PendingLimit
 from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
-from tcpsvc.sockets import Closing
 from tcpsvc.tls import ServerMaterial, ServerTLS
 from tests.certificates import Pair, authority
 from tests.support import MemoryTrail, clockAtEpoch, journalInMemory
@@ -501,9 +501,12 @@ class ThingSession(Protocol):
         """Keep what came."""
         self.got += data
 
-    def inputEnded(self) -> None:
-        """The client sends no more."""
-        self.calls.append("inputEnded")
+    def inputEnded(self, leaving: bool = False) -> None:
+        """The client sends no more; or it leaves, and the session ends."""
+        if leaving:
+            self.end("client-closed")
+        else:
+            self.calls.append("inputEnded")
 
     def stop(self) -> Deferred[None]:
         """The session is over."""

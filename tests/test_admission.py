@@ -10,9 +10,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tcpsvc.admission import AT_WORK, LAST_WORDS, MAX_CONTROLS, Admission
+from tcpsvc.closing import Closing
 from tcpsvc.flood import Flood
 from tcpsvc.slot import Slot
-from tcpsvc.sockets import Closing
 from tests.peers import Thing
 from tests.support import EPOCH, clientNamed, clockAtEpoch, journalInMemory
 

@@ -32,7 +32,7 @@ class _Session(Protocol):
     mayBeTold = True
     outcome: ClassVar[dict[str, object]] = {}
 
-    def inputEnded(self) -> None:
+    def inputEnded(self, leaving: bool = False) -> None:
         """Nothing happens."""
 
     def stop(self) -> Deferred[None]:

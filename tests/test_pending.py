@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.pending import Knock
-from tcpsvc.tls import ServerTLS
+from tcpsvc.tls import ServerConnection, ServerTLS
 from tcpsvc.turns import SPACING
 from tests.certificates import authority, otherAuthority
 from tests.peers import House, Peer, clientContext, serverMaterial
@@ -33,7 +33,7 @@ class _CountingTLS(ServerTLS):
 
     made = 0
 
-    def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
+    def serverConnectionForTLS(self, protocol: object) -> ServerConnection:
         self.made += 1
         return super().serverConnectionForTLS(protocol)  # type: ignore[arg-type]
 

@@ -10,7 +10,7 @@ from typing import cast
 
 from twisted.internet import tcp, unix
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IListeningPort, ISystemHandle, ITCPTransport
+from twisted.internet.interfaces import IListeningPort, ISystemHandle
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,16 +18,13 @@ from zope.interface import implementer
 
 from tcpsvc.sockets import (
     ACCEPTS_A_TURN,
-    CLOSE_PATIENCE,
-    MAX_CLOSING,
-    Closing,
     Transport,
     hasFailed,
     holdAcceptsDown,
     tune,
     written,
 )
-from tests.support import ProducerTransport, clockAtEpoch
+from tests.support import ProducerTransport
 
 
 class TuneTests(SynchronousTestCase):
@@ -156,153 +153,6 @@ class WrittenTests(SynchronousTestCase):
             (None, "unix"),
         ):
             self.assertEqual(written(address), text)
-
-
-@implementer(ITCPTransport)
-class _BareSocket(ProducerTransport):
-    """
-    A TCP transport that counts what is asked of it.
-    """
-
-    halfClosed = 0
-    closes = 0
-
-    def loseWriteConnection(self) -> None:
-        """Close our half."""
-        self.halfClosed += 1
-
-    def loseConnection(self) -> None:
-        """Close."""
-        self.closes += 1
-
-    def getTcpNoDelay(self) -> bool:
-        """Not asked."""
-        raise NotImplementedError
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """Not asked."""
-        raise NotImplementedError
-
-    getTcpKeepAlive = getTcpNoDelay
-    setTcpKeepAlive = setTcpNoDelay
-
-
-class ClosingTests(SynchronousTestCase):
-    """
-    Tests for L{Closing}.
-    """
-
-    def setUp(self) -> None:
-        """
-        Make one whose clock the test moves.
-        """
-        self.clock = clockAtEpoch()
-        self.closing = Closing(self.clock)
-
-    def close(self, plaintext: bool = False) -> _BareSocket:
-        """
-        @return: A transport that was told to close.
-        """
-        transport = _BareSocket()
-        self.closing.close(cast(Transport, transport), plaintext)
-        return transport
-
-    def test_inGoodOrder(self) -> None:
-        """
-        A transport is closed in good order first: over TLS, both halves.
-        """
-        transport = self.close()
-        self.assertEqual((transport.closes, transport.halfClosed), (1, 0))
-        self.assertFalse(transport.aborted)
-
-    def test_plaintext(self) -> None:
-        """
-        Of a bare socket only our half is closed at first, so that what was
-        written last arrives although octets of the peer are unread.
-        """
-        transport = self.close(plaintext=True)
-        self.assertEqual((transport.closes, transport.halfClosed), (0, 1))
-        self.assertFalse(transport.aborted)
-
-    def test_plaintextWithoutHalves(self) -> None:
-        """
-        A transport that has no halves is closed as a whole.
-        """
-        transport = ProducerTransport()
-        self.closing.close(cast(Transport, transport), plaintext=True)
-        self.assertTrue(transport.disconnecting)
-
-    def test_unanswered(self) -> None:
-        """
-        A peer that does not answer is cut off after two seconds, not before,
-        and once.
-        """
-        self.assertEqual(CLOSE_PATIENCE, 2.0)
-        for plaintext in (False, True):
-            transport = self.close(plaintext)
-            self.clock.advance(1.9)
-            self.assertFalse(transport.aborted)
-            self.clock.advance(0.2)
-            self.assertTrue(transport.aborted)
-            self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_answered(self) -> None:
-        """
-        A peer that answers in time is not cut off, and no timer stays.
-        """
-        transport = self.close()
-        self.clock.advance(1)
-        self.closing.closed(cast(Transport, transport))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.clock.advance(5)
-        self.assertFalse(transport.aborted)
-
-    def test_never(self) -> None:
-        """
-        A transport that was lost without being closed here may be told of, also
-        after it was cut off.
-        """
-        self.closing.closed(cast(Transport, _BareSocket()))
-        transport = self.close()
-        self.clock.advance(3)
-        self.closing.closed(cast(Transport, transport))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_twice(self) -> None:
-        """
-        A transport that is told twice to close is closed once, and has no more
-        time for it.
-        """
-        transport = self.close()
-        self.clock.advance(1.5)
-        self.closing.close(cast(Transport, transport))
-        self.assertEqual(transport.closes, 1)
-        self.clock.advance(0.6)
-        self.assertTrue(transport.aborted)
-
-    def test_most(self) -> None:
-        """
-        At most 64 take their time: past that the oldest is cut off.
-        """
-        self.assertEqual(MAX_CLOSING, 64)
-        transports = [self.close() for _ in range(64)]
-        self.assertFalse(any(transport.aborted for transport in transports))
-        for count in (1, 2):
-            transports.append(self.close())
-            self.assertEqual(
-                [transport.aborted for transport in transports],
-                [True] * count + [False] * 64,
-            )
-        self.assertEqual(len(self.clock.getDelayedCalls()), 64)
-
-    def test_mostAtOnce(self) -> None:
-        """
-        Those that have answered make room.
-        """
-        transports = [self.close() for _ in range(64)]
-        self.closing.closed(cast(Transport, transports[5]))
-        self.close()
-        self.assertFalse(any(transport.aborted for transport in transports))
 
 
 class PulseTests(SynchronousTestCase):

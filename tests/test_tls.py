@@ -133,7 +133,7 @@ class _Hands:
     @property
     def judgement(self) -> Judgement:
         """What was found of the client's certificate."""
-        return self.tls.judgementOf(self.server)
+        return self.server.judgement
 
     @property
     def reason(self) -> str:

@@ -56,7 +56,8 @@ from tcpsvc.client import (
 from tcpsvc.client.material import loadClientMaterial
 from tcpsvc.client.relay import LINGER
 from tcpsvc.client.tls import ClientTLS
-from tcpsvc.sockets import CLOSE_PATIENCE, Transport, written
+from tcpsvc.closing import CLOSE_PATIENCE
+from tcpsvc.sockets import Transport, written
 from tcpsvc.tls import ALPN_SESSION
 
 SETTLING = 5.0

@@ -11,7 +11,6 @@ before the greeting has.
 from __future__ import annotations
 
 import re
-from typing import cast
 
 from twisted.internet import error as errors
 from twisted.internet.defer import CancelledError, Deferred
@@ -29,7 +28,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -43,6 +42,8 @@ from tcpsvc.client.errors import (
     Unavailable,
 )
 from tcpsvc.client.tls import ClientTLS
+from tcpsvc.closing import Closing
+from tcpsvc.duplex import DuplexTLS
 from tcpsvc.identity import (
     Identity,
     UnacceptableCertificate,
@@ -50,7 +51,7 @@ from tcpsvc.identity import (
     fingerprintOf,
     identityFrom,
 )
-from tcpsvc.sockets import Closing, Transport, tune
+from tcpsvc.sockets import tune
 from tcpsvc.unreachable import whyUnreachable
 from tcpsvc.wire import ProtocolError, Reply, ReplyParser
 
@@ -78,7 +79,7 @@ class Arrival(Protocol):
 
     greeting: Reply
     server: Identity
-    transport: TLSMemoryBIOProtocol
+    transport: DuplexTLS
 
     def __init__(self, tls: ClientTLS, address: Address, wanted: bytes) -> None:
         """
@@ -98,7 +99,7 @@ class Arrival(Protocol):
         """
         Find a dead service soon, and send small requests at once.
         """
-        tune(cast(Transport, self.transport.transport))
+        tune(self.transport.transport)
 
     def handshakeCompleted(self) -> None:
         """
@@ -241,7 +242,7 @@ class _Leaver(Protocol):
     @ivar gone: Fires when it is lost.
     """
 
-    transport: TLSMemoryBIOProtocol
+    transport: DuplexTLS
 
     def __init__(self, clock: IReactorTime) -> None:
         self.gone: Deferred[None] = Deferred()
@@ -281,6 +282,7 @@ async def arrive(
     factory = TLSMemoryBIOFactory(
         tls, True, Factory.forProtocol(lambda: arrival), clock=clock
     )
+    factory.protocol = DuplexTLS
 
     async def walk() -> Arrival:
         await endpoint.connect(factory)

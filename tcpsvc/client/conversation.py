@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from tcpsvc.client.errors import (
@@ -22,6 +21,7 @@ from tcpsvc.client.errors import (
     ProtocolViolation,
     SessionEnded,
 )
+from tcpsvc.duplex import DuplexTLS
 from tcpsvc.wire import ProtocolError, Reply, ReplyParser
 
 CLOSE_PATIENCE = 2.0
@@ -35,7 +35,7 @@ class Conversation(Protocol):
     One connection to a service, from behind its greeting on.
     """
 
-    transport: TLSMemoryBIOProtocol
+    transport: DuplexTLS
 
     def __init__(self, clock: IReactorTime) -> None:
         self.closed: Deferred[Reply | None] = Deferred()

@@ -22,7 +22,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tcpsvc.sockets import CLOSE_PATIENCE, Closing, Transport
+from tcpsvc.closing import CLOSE_PATIENCE, Closing
+from tcpsvc.sockets import Transport
 
 LINGER = 1.0
 """

@@ -13,15 +13,15 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from tcpsvc.client.arrival import Arrival
 from tcpsvc.client.connection import DEFAULT_TIMEOUT, reach
 from tcpsvc.client.errors import CannotReach
+from tcpsvc.closing import Closing
+from tcpsvc.duplex import DuplexTLS
 from tcpsvc.identity import Identity
 from tcpsvc.keyfiles import KeyDirectory
-from tcpsvc.sockets import Closing
 
 
 class Stream:
@@ -87,7 +87,7 @@ class _Joined(Protocol):
     @ivar cut: Whether it was told to cut the connection.
     """
 
-    transport: TLSMemoryBIOProtocol
+    transport: DuplexTLS
 
     def __init__(self, protocol: IProtocol, lost: Callable[[], None]) -> None:
         self.cut = False

@@ -29,6 +29,7 @@ from tcpsvc.client.errors import (
     ProtocolViolation,
 )
 from tcpsvc.client.material import ClientMaterial
+from tcpsvc.duplex import DuplexConnection
 from tcpsvc.identity import alternativeNames, isForServers
 
 _REASONS = {
@@ -124,7 +125,7 @@ class ClientTLS:
         """
         @see: L{IOpenSSLClientConnectionCreator}
         """
-        connection = SSL.Connection(self._context, None)
+        connection = DuplexConnection(self._context, protocol)
         if not self._address.isIP:
             connection.set_tlsext_host_name(self._address.host.encode("ascii"))
         return connection

@@ -28,7 +28,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -36,6 +36,7 @@ from tcpsvc.client.address import Address, parseAddress
 from tcpsvc.client.errors import ClientError
 from tcpsvc.client.material import ENDPOINT_STRING, ClientMaterial, loadClientMaterial
 from tcpsvc.client.tls import ClientTLS
+from tcpsvc.duplex import DuplexTLS
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError
 from tcpsvc.tls import VERSIONS, ServerTLS, loadServerMaterial
 
@@ -87,7 +88,7 @@ class MutualServerEndpoint:
         wrapped = TLSMemoryBIOFactory(self.tls, False, factory)
         # Unbuffered: the default loses what is answered to octets that arrive
         # together with the end of the stream.
-        wrapped.protocol = TLSMemoryBIOProtocol
+        wrapped.protocol = DuplexTLS
         return self.endpoint.listen(wrapped)
 
 
@@ -141,7 +142,7 @@ class MutualClientEndpoint:
         tls = ClientTLS(self.material, self.address, b"")
         arrivals = _Arrivals(factory, tls)
         wrapped = TLSMemoryBIOFactory(tls, True, arrivals)
-        wrapped.protocol = TLSMemoryBIOProtocol
+        wrapped.protocol = DuplexTLS
         connecting = self.endpoint.connect(wrapped)
         arrivals.connecting = connecting
         connecting.addErrback(arrivals.failed)

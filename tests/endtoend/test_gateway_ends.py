@@ -13,7 +13,7 @@ import struct
 import time
 from pathlib import Path
 
-from tcpsvc.sockets import CLOSE_PATIENCE
+from tcpsvc.closing import CLOSE_PATIENCE
 from tests.endtoend.gateways import (
     SETTLED,
     GatewayTests,
