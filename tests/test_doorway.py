@@ -951,6 +951,125 @@ class _Slow:
         return self.answer
 
 
+class EndOfInputTests(SynchronousTestCase):
+    """
+    The end of what a client sends over TLS (RFC 8446, section 6.1): its own direction
+    ends, and no other.
+    """
+
+    def finish(self, guest: Peer, requests: bytes) -> None:
+        """
+        Send requests and C{close_notify} in one segment.
+        """
+        assert guest.tls is not None
+        guest.tls.send(requests)
+        guest.tls.shutdown()
+        guest.pump()
+
+    def reasons(self, house: House) -> list[object]:
+        """
+        Why sessions have ended.
+        """
+        return [record["reason"] for record in house.trail.of("session.closed")]
+
+    def test_lateReply(self) -> None:
+        """
+        Requests that arrive with close_notify are answered, also if that takes
+        time; then the service closes too.
+        """
+        slow = _Slow()
+        house = House(commands=commandsOf(slow))
+        guest = house.visit()
+        self.finish(guest, b"SLOW\nECHO two\n")
+        house.advance(10)
+        self.assertEqual(("", "alice"), (guest.ending, _holder(house)))
+        slow.answer.callback("one")
+        house.pump()
+        self.assertEqual(["200 one", "200 two"], guest.lines[1:])
+        self.assertEqual(("closed", ""), (guest.ending, _holder(house)))
+        self.assertTrue(guest.closeNotified)
+        self.assertEqual(["client-closed"], self.reasons(house))
+
+    def test_onDisk(self) -> None:
+        """
+        The same if replies wait for the disk.
+        """
+        pending: list[Deferred[None]] = []
+        house = House(trail=MemoryTrail(pending=pending))
+        guest = house.visit()
+        pending.pop(0).callback(None)
+        guest.pump()
+        self.finish(guest, b"ECHO one\nSTATUS\n")
+        while not guest.ending:
+            pending.pop(0).callback(None)
+            guest.pump()
+        self.assertEqual("200 one", guest.lines[1])
+        self.assertEqual("211", guest.lines[-1][:3])
+        self.assertEqual("closed", guest.ending)
+
+    def test_whileOpening(self) -> None:
+        """
+        The same if they arrive before the session's beginning is on the disk.
+        """
+        pending: list[Deferred[None]] = []
+        house = House(trail=MemoryTrail(pending=pending))
+        guest = house.visit()
+        self.finish(guest, b"ECHO one\n")
+        while not guest.ending:
+            pending.pop(0).callback(None)
+            guest.pump()
+        self.assertEqual(["200 one"], guest.lines[1:])
+        self.assertEqual("closed", guest.ending)
+
+    def test_streamEndsToo(self) -> None:
+        """
+        A client that closes TCP behind it gets the replies too.
+        """
+        slow = _Slow()
+        house = House(commands=commandsOf(slow))
+        guest = house.visit()
+        self.finish(guest, b"SLOW\n")
+        guest.hangUp()
+        self.assertEqual("", guest.ending)
+        slow.answer.callback("one")
+        house.pump()
+        self.assertEqual(["200 one"], guest.lines[1:])
+        self.assertEqual(["client-closed"], self.reasons(house))
+
+    def test_truncated(self) -> None:
+        """
+        Replies are delivered also where TCP ends without close_notify; but it may be
+        somebody else who ended it, and the record does not say that the client did.
+        """
+        slow = _Slow()
+        house = House(commands=commandsOf(slow))
+        guest = house.visit()
+        guest.send(b"SLOW\n")
+        guest.hangUp()
+        self.assertEqual("", guest.ending)
+        slow.answer.callback("one")
+        house.pump()
+        self.assertEqual(["200 one"], guest.lines[1:])
+        self.assertEqual(["connection-lost"], self.reasons(house))
+
+    def test_closedUnheard(self) -> None:
+        """
+        What a client sends after its session has ended is not decrypted; its
+        connection ends when it closes its half, or after 2 s.
+        """
+        house = House()
+        guest = house.visit()
+        guest.answersClose = False
+        guest.send(b"QUIT\n")
+        self.assertTrue(guest.closeNotified)
+        self.assertTrue(guest.sawEnd)
+        self.patch(SSL.Connection, "bio_write", None)
+        guest.sendRaw(b"anything")
+        self.assertEqual("", guest.ending)
+        guest.hangUp()
+        self.assertEqual("closed", guest.ending)
+
+
 class LimitTests(SynchronousTestCase):
     """
     How long a session may be idle, and how long it may last.
