@@ -14,6 +14,7 @@
  *     handshakes   connections with one request each, one after the other
  *     turn-over    from the holder's close to the next client's admission
  *     knock        lock-step in quiet, then while others open connections
+ *     flood        the same at a --pace, while others do for --seconds what --flood says
  */
 
 #define _GNU_SOURCE
@@ -34,6 +35,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -59,8 +62,26 @@ enum knock {
 };
 static const char *const KNOCKS[] = {"bare", "stranger", "known", NULL};
 
+/* What others do in a flood. */
+enum flood {
+    CONNECT,      /* connect, are refused, and connect again */
+    WHO,          /* on a control connection: ask WHO, without waiting for replies */
+    STATUS,       /* the same with STATUS */
+    ASK,          /* ask WHO, and wait for each reply */
+    TELNET,       /* offer telnet options */
+    KEY_UPDATE,   /* renew TLS's keys, and ask for the same */
+    ONE_BYTE,     /* send TLS records of one byte */
+    CLOSING,      /* are refused, do not close, and renew TLS's keys */
+};
+static const char *const FLOODS[] = {"connect", "who", "status", "ask", "telnet",
+                                     "key-update", "one-byte", "closing", NULL};
+
 static struct {
     const char *ca, *cert, *key;
+    const char *also[16]; /* further clients: CERT:KEY */
+    size_t others;
+    double pace;          /* seconds from one request to the next; 0: at once */
+    enum flood flood;
     int port;
     bool greeting;      /* the peer speaks first: a line */
     bool busy;          /* the peer turns the second client away, by "421" */
@@ -233,7 +254,7 @@ static void compare(const unsigned char *got, uint64_t at, size_t length)
 
 /* ---- A connection ---- */
 
-static SSL_CTX *makeContext(bool certificate)
+static SSL_CTX *makeContext(const char *certificate, const char *key)
 {
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
 
@@ -242,11 +263,11 @@ static SSL_CTX *makeContext(bool certificate)
     if (!SSL_CTX_load_verify_locations(context, want.ca, NULL))
         die("%s", want.ca);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-    if (certificate) {
-        if (SSL_CTX_use_certificate_chain_file(context, want.cert) != 1)
-            die("%s", want.cert);
-        if (SSL_CTX_use_PrivateKey_file(context, want.key, SSL_FILETYPE_PEM) != 1)
-            die("%s", want.key);
+    if (certificate != NULL) {
+        if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1)
+            die("%s", certificate);
+        if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
+            die("%s", key);
     }
     SSL_CTX_set_mode(context,
                      SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -381,9 +402,16 @@ static void lockStep(SSL *ssl, struct latencies *all)
 {
     double begun = now(), before = begun;
 
-    for (uint64_t i = 0; knocking ? someoneKnocks() : goesOn(begun, i); i++) {
+    for (uint64_t i = 0; knocking && want.pace == 0 ? someoneKnocks() : goesOn(begun, i);
+         i++) {
         double after;
 
+        if (want.pace > 0) {
+            struct timespec pause = {.tv_nsec = (long)(want.pace * 1e9)};
+
+            nanosleep(&pause, NULL);
+            before = now();
+        }
         exchange(ssl, i);
         after = now();
         add(all, after - before);
@@ -624,6 +652,145 @@ static void measureKnock(void)
     closed(ssl, true);
 }
 
+/* ---- A flood ---- */
+
+static const unsigned char CONTROL[] = "\x10tcpsvc-control/1";
+
+static uint64_t *floods; /* what the others have done: shared by all processes */
+
+static void did(void)
+{
+    __atomic_fetch_add(floods, 1, __ATOMIC_RELAXED);
+}
+
+/* Say something again and again, read what comes, until the peer ends it. */
+static void pour(SSL *ssl)
+{
+    static unsigned char octets[RECORD];
+    static const char *const LINES[] = {[WHO] = "WHO\n", [STATUS] = "STATUS\n",
+                                        [TELNET] = "\xff\xfd\x01"};
+    size_t length = 0, written;
+
+    if (want.flood == WHO || want.flood == STATUS || want.flood == TELNET)
+        for (const char *line = LINES[want.flood]; length + 8 < 4096;
+             length += strlen(line))
+            memcpy(octets + length, line, strlen(line));
+    fcntl(SSL_get_fd(ssl), F_SETFL, O_NONBLOCK);
+    for (;;) {
+        static unsigned char answers[RECORD];
+        struct pollfd ready = {.fd = SSL_get_fd(ssl), .events = POLLIN};
+        bool sent = false;
+        int got;
+
+        if (want.flood == KEY_UPDATE || want.flood == CLOSING) {
+            SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED);
+            sent = SSL_do_handshake(ssl) == 1;
+        } else if (want.flood == ONE_BYTE) {
+            sent = SSL_write_ex(ssl, "\n", 1, &written);
+        } else {
+            sent = SSL_write_ex(ssl, octets, length, &written);
+        }
+        if (!sent) {
+            if (SSL_want_write(ssl))
+                ready.events |= POLLOUT;
+            else if (!SSL_want_read(ssl))
+                return;
+        }
+        while ((got = SSL_read(ssl, answers, sizeof answers)) > 0)
+            did();
+        if (got == 0 || SSL_get_error(ssl, got) == SSL_ERROR_SSL ||
+            SSL_get_error(ssl, got) == SSL_ERROR_SYSCALL)
+            if (want.flood != CLOSING || SSL_get_error(ssl, got) == SSL_ERROR_SYSCALL)
+                return;
+        if (!sent && poll(&ready, 1, 1000) < 0)
+            return;
+    }
+}
+
+/* One connection of a flood. */
+static void floodOnce(SSL_CTX *context)
+{
+    SSL *ssl = SSL_new(context);
+    int fd = tcp(), code;
+
+    SSL_set_fd(ssl, fd);
+    if (want.flood != CONNECT && want.flood != CLOSING)
+        SSL_set_alpn_protos(ssl, CONTROL, sizeof CONTROL - 1);
+    if (SSL_connect(ssl) == 1) {
+        code = greeted(ssl);
+        if (want.flood == CONNECT) {
+            if (code == 421)
+                did();
+        } else if (want.flood == CLOSING) {
+            if (code == 421)
+                pour(ssl);
+        } else if (code == 220 && want.flood == ASK) {
+            while (SSL_write(ssl, "WHO\n", 4) == 4 && greeted(ssl) == 200)
+                did();
+        } else if (code == 220) {
+            pour(ssl);
+        } else {
+            usleep(100000);
+        }
+    }
+    ERR_clear_error();
+    close(fd);
+    SSL_free(ssl);
+}
+
+static void floodBeside(void)
+{
+    const struct sched_param idle = {0};
+
+    for (uint64_t k = 0; k < want.atOnce; k++) {
+        pid_t child = fork();
+
+        if (child < 0)
+            die("fork: %s", strerror(errno));
+        knocking++;
+        if (child > 0)
+            continue;
+        sched_setscheduler(0, SCHED_IDLE, &idle);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        {
+            char *pair = want.others ? strdup(want.also[k % want.others]) : NULL;
+            char *key = pair ? strchr(pair, ':') : NULL;
+            SSL_CTX *context = known;
+
+            if (key != NULL) {
+                *key = '\0';
+                context = makeContext(pair, key + 1);
+            }
+            for (;;)
+                floodOnce(context);
+        }
+    }
+}
+
+static void measureFlood(void)
+{
+    struct latencies quiet = {0}, flooded = {0};
+    SSL *ssl = admitted();
+    double begun, took;
+
+    floods = mmap(NULL, sizeof *floods, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (floods == MAP_FAILED)
+        die("no shared memory");
+    warmUp(ssl);
+    lockStep(ssl, &quiet);
+    begun = now();
+    floodBeside();
+    lockStep(ssl, &flooded);
+    took = now() - begun;
+    printf("{\"floods_per_second\": %.1f, ", (double)*floods / took);
+    printLatencies("quiet", &quiet);
+    printf(", ");
+    printLatencies("flooded", &flooded);
+    printf("}\n");
+    closed(ssl, true);
+}
+
 /* ---- The command line ---- */
 
 static const struct {
@@ -632,7 +799,7 @@ static const struct {
 } MODES[] = {
     {"lock-step", measureLockStep}, {"stream", measureStream},
     {"handshakes", measureHandshakes}, {"turn-over", measureTurnOver},
-    {"knock", measureKnock},
+    {"knock", measureKnock},         {"flood", measureFlood},
 };
 
 static int oneOf(const char *const *names, const char *name)
@@ -665,7 +832,9 @@ static void parse(int argc, char **argv)
         {"warmup", required_argument, NULL, 'w'},  {"depth", required_argument, NULL, 'd'},
         {"seconds", required_argument, NULL, 't'},
         {"knock", required_argument, NULL, 'o'},   {"knocks", required_argument, NULL, 'm'},
-        {"at-once", required_argument, NULL, 'l'}, {NULL, 0, NULL, 0},
+        {"at-once", required_argument, NULL, 'l'}, {"also", required_argument, NULL, 'r'},
+        {"pace", required_argument, NULL, 'e'},    {"flood", required_argument, NULL, 'i'},
+        {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -687,6 +856,13 @@ static void parse(int argc, char **argv)
         case 'o': want.knock = (enum knock)oneOf(KNOCKS, optarg); break;
         case 'm': want.knocks = number(optarg); break;
         case 'l': want.atOnce = number(optarg); break;
+        case 'e': want.pace = strtod(optarg, NULL); break;
+        case 'i': want.flood = (enum flood)oneOf(FLOODS, optarg); break;
+        case 'r':
+            if (want.others == sizeof want.also / sizeof *want.also)
+                die("--also: too many");
+            want.also[want.others++] = optarg;
+            break;
         default: exit(64);
         }
     if (want.port == 0 || want.ca == NULL || want.cert == NULL || want.key == NULL)
@@ -700,14 +876,14 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     parse(argc, argv);
     makeCycles();
-    known = makeContext(true);
-    stranger = makeContext(false);
+    known = makeContext(want.cert, want.key);
+    stranger = makeContext(NULL, NULL);
     SSL_CTX_set_verify(stranger, SSL_VERIFY_NONE, NULL);
     for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++)
         if (optind == argc - 1 && strcmp(argv[optind], MODES[i].name) == 0) {
             MODES[i].run();
             return 0;
         }
-    die("one mode is wanted: lock-step, stream, handshakes, turn-over or knock");
+    die("expected one mode: lock-step, stream, handshakes, turn-over, knock or flood");
     return 1;
 }

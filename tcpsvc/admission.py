@@ -113,7 +113,7 @@ class Admission:
         if current is None or current.holder.leaving:
             return False
         ago: float = self.clock.seconds() - current.holder.lastRequest
-        return 0 <= ago < AT_WORK
+        return ago < AT_WORK
 
     def busy(self, holder: Client) -> Reply:
         """

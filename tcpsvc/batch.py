@@ -26,8 +26,8 @@ class Batch:
     Answers the first requests of those that wait, as far as they are pure.
 
     @ivar requests: The number of the last one in its session.
-    @ivar moment: When that was answered, or the first one taken in hand, in seconds
-        since the epoch.
+    @ivar moment: When that was answered, or the first one taken in hand, by the
+        journal's C{seconds}.
     @ivar ends: Why the session ends with it; empty if it does not.
     """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from attrs import define
+from attrs import Factory, define, field
 
 import tcpsvc
 from tcpsvc.commands import BadArgument, Command, Commands, command, commandsOf
@@ -30,6 +30,7 @@ class ServiceFacts:
     @ivar started: When the service started, in seconds since the epoch.
     @ivar certificateExpires: When the server's certificate does; L{None} if
         it has none.
+    @ivar begun: When the service started, by the clock of durations.
     """
 
     host: str
@@ -37,10 +38,19 @@ class ServiceFacts:
     journal: Journal
     started: float
     certificateExpires: datetime | None
+    begun: float = field(
+        default=Factory(lambda self: self.journal.clock.seconds(), takes_self=True)
+    )
 
     def now(self) -> float:
         """
         @return: The time in seconds since the epoch.
+        """
+        return self.journal.now()
+
+    def seconds(self) -> float:
+        """
+        @return: The time by the clock of durations.
         """
         return self.journal.clock.seconds()
 
@@ -113,7 +123,7 @@ class Inquiry:
         holder: Client = claim.holder
         return (
             f"{holder.identity.name} {holder.address} since {toSeconds(holder.since)} "
-            f"idle {holder.idleSeconds(self._facts.now())} s"
+            f"idle {holder.idleSeconds(self._facts.seconds())} s"
         )
 
     @command("STATUS")
@@ -129,7 +139,7 @@ class Inquiry:
         values: dict[str, object] = {
             "version": tcpsvc.__version__,
             "started": toSeconds(facts.started),
-            "uptime_s": max(0, int(facts.now() - facts.started)),
+            "uptime_s": int(facts.seconds() - facts.begun),
             "holder": claim.holder.identity.name if claim is not None else "",
             "sessions": facts.slot.claims,
             "requests": counts["request"],

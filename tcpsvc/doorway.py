@@ -151,7 +151,7 @@ class Doorway(Protocol):
         self._state = _State.CLAIMING
         now = admission.clock.seconds()
         address = written(self.transport.getPeer())
-        client = Client(identity, address, str(uuid4()), now, now)
+        client = Client(identity, address, str(uuid4()), admission.journal.now(), now)
         control = protocol == ALPN_CONTROL
         asked = control or protocol == ALPN_SESSION
         self._mayBeTold = asked or not admission.backend.transparent
@@ -391,7 +391,7 @@ class Doorway(Protocol):
         """
         Record the end of the session.
         """
-        duration = self._admission.clock.seconds() - self._client.since
+        duration = self._admission.clock.seconds() - self._client.opened
         record: dict[str, object] = {
             "reason": reason,
             "requests": session.requests,

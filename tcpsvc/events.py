@@ -11,9 +11,9 @@ a field.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 from constantly import NamedConstant
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -124,12 +124,18 @@ class Journal:
     """
     Where all that happens is told.
 
+    @ivar clock: Measures durations.
+    @ivar now: The wall clock, in seconds since the epoch, for time stamps only: it may
+        be set. By default the same.
     @ivar counts: How often each event was told, by its name.
     """
 
     trail: ITrail
     clock: IReactorTime
     observer: ILogObserver = globalLogPublisher
+    now: Callable[[], float] = field(
+        default=Factory(lambda self: self.clock.seconds, takes_self=True)
+    )
     counts: dict[str, int] = field(factory=lambda: {e.name: 0 for e in AUDITED})
     log: Logger = field(init=False)
 
@@ -151,7 +157,7 @@ class Journal:
         """
         Give an event to the trail only.
         """
-        self.trail.append(self.clock.seconds(), event.name, record)
+        self.trail.append(self.now(), event.name, record)
 
     def say(self, event: Event, record: dict[str, object], **forPeople: str) -> None:
         """
@@ -193,6 +199,8 @@ class SessionJournal:
         self.session = session
         self._journal = journal
         self.seconds = journal.clock.seconds
+        self._now = journal.now
+        self._epoch = 0.0
         self._bodies: list[str] = []
         self._counts = journal.counts
         self._n = 0
@@ -231,7 +239,8 @@ class SessionJournal:
         """
         self._n = n
         self._counts["request"] += 1
-        time = toMicroseconds(moment)
+        self._setEpoch()
+        time = toMicroseconds(moment + self._epoch)
         self._bodies.append(f'"time":"{time}{self._request}{n},{asked}')
 
     def reply(self, n: int, answered: str, code: int, since: float) -> float:
@@ -240,9 +249,10 @@ class SessionJournal:
         """
         now = self.seconds()
         self._counts["reply"] += 1
+        self._setEpoch()
         took = max(0, toMicros(now) - toMicros(since))
         self._bodies.append(
-            f'"time":"{toMicroseconds(now)}{self._reply}{n},{answered},'
+            f'"time":"{toMicroseconds(now + self._epoch)}{self._reply}{n},{answered},'
             f'"code":{code},"duration_us":{took}'
         )
         return now
@@ -253,13 +263,15 @@ class SessionJournal:
         """
         @see: L{ISessionJournal.exchanges}
         """
+        self._setEpoch()
+        epoch = self._epoch
         request, reply, add = self._request, self._reply, self._bodies.append
-        before = toMicros(since)
+        before = toMicros(since + epoch)
         begun = toText(before)
         n = first - 1
         for asked, answered, now in exchanges:
             n += 1
-            micros = toMicros(now)
+            micros = toMicros(now + epoch)
             done = toText(micros)
             took = micros - before if micros > before else 0
             add(f'"time":"{begun}{request}{n},"request":{quoted(asked)}')
@@ -276,7 +288,8 @@ class SessionJournal:
         """
         @see: L{ISessionJournal.data}
         """
-        now = toMicroseconds(self.seconds())
+        self._setEpoch()
+        now = toMicroseconds(self.seconds() + self._epoch)
         self._counts["gateway.data"] += 1
         self._bodies.append(f'"time":"{now}{self._data}"{direction}",{carried}')
 
@@ -286,6 +299,14 @@ class SessionJournal:
         """
         self._handOver()
         return self._journal.trail.commit()
+
+    def _setEpoch(self) -> None:
+        """
+        Compare the clocks, once for all records that are committed together: a time
+        stamp is what the one of durations says, from then on.
+        """
+        if not self._bodies:
+            self._epoch = self._now() - self.seconds()
 
     def _handOver(self) -> None:
         """

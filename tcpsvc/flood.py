@@ -74,10 +74,6 @@ class Flood:
             self._journal.counts[event.name] += 1
             counted.count += 1
             counted.record, counted.more = record, more
-            ends = counted.windowEnds
-            if ends.getTime() > self._journal.clock.seconds() + WINDOW:
-                # The clock was set back, and the reactor goes by the clock.
-                ends.reset(WINDOW)
 
     def tellAll(self) -> None:
         """

@@ -8,7 +8,7 @@ Pure: works on L{cryptography.x509} objects and opens no file or socket.
 
 from __future__ import annotations
 
-from attrs import define, frozen
+from attrs import Factory, define, field, frozen
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -74,9 +74,10 @@ class Client:
     @ivar address: Where it is, as people write it: C{192.0.2.1:49152}.
     @ivar session: The session's UUID.
     @ivar since: When it came, in seconds since the epoch.
-    @ivar lastRequest: When it last asked for anything, in seconds since the
-        epoch. The session keeps it up to date.
+    @ivar lastRequest: When it last asked for anything, by the clock of durations. The
+        session keeps it up to date.
     @ivar leaving: Whether its session is over.
+    @ivar opened: When it came, by the clock of durations.
     """
 
     identity: Identity
@@ -85,10 +86,13 @@ class Client:
     since: float
     lastRequest: float
     leaving: bool = False
+    opened: float = field(
+        default=Factory(lambda self: self.lastRequest, takes_self=True)
+    )
 
     def idleSeconds(self, now: float) -> int:
         """
-        @param now: The time in seconds since the epoch.
+        @param now: The time by the clock of durations.
         @return: How long it has asked for nothing, in whole seconds.
         """
         return max(0, int(now - self.lastRequest))

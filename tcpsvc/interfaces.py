@@ -131,7 +131,7 @@ class ISessionJournal(Interface):
 
     def seconds() -> float:
         """
-        @return: The time in seconds since the epoch.
+        @return: The time in seconds, by a clock that is never set.
         """
 
     def request(n: int, asked: str, moment: float) -> None:
@@ -139,7 +139,7 @@ class ISessionJournal(Interface):
         Tell of the C{n}-th request of the session.
 
         @param asked: The members of its record that say what was asked, in JSON.
-        @param moment: When it was taken in hand, in seconds since the epoch.
+        @param moment: When it was taken in hand, by C{seconds}.
         """
 
     def reply(n: int, answered: str, code: int, since: float) -> float:
@@ -147,7 +147,7 @@ class ISessionJournal(Interface):
         Tell of the reply to the C{n}-th request.
 
         @param answered: The members of its record that say what is sent, in JSON.
-        @param since: When the request was taken in hand, in seconds since the epoch.
+        @param since: When the request was taken in hand, by C{seconds}.
         @return: When the reply was told.
         """
 
@@ -158,7 +158,7 @@ class ISessionJournal(Interface):
         Tell of requests that followed each other, and of their replies of code 200.
 
         @param first: The number of the first.
-        @param since: When it was taken in hand, in seconds since the epoch.
+        @param since: When it was taken in hand, by C{seconds}.
         @param exchanges: The requests, the replies as they are sent, and when those
             were there.
         """

@@ -46,7 +46,7 @@ class TimeLimits:
             since = now if self.session.busy else self.client.lastRequest
             waits.append(since + self.idle - now)
         if self.longest:
-            waits.append(self.client.since + self.longest - now)
+            waits.append(self.client.opened + self.longest - now)
         if waits:
             self._timer = self.clock.callLater(max(0.0, min(waits)), self._look)
 
@@ -64,7 +64,7 @@ class TimeLimits:
         now = self.clock.seconds()
         # Sums, as in start(): differences are rounded otherwise, and a moment
         # that is now for one would not be reached for the other.
-        if self.longest and now >= self.client.since + self.longest:
+        if self.longest and now >= self.client.opened + self.longest:
             self.end("session-limit")
         elif (
             self.idle

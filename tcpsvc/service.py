@@ -137,18 +137,21 @@ class ExclusiveService(Service):
         inThread: InThread,
         observer: ILogObserver = globalLogPublisher,
         leave: Callable[[int], object] = os._exit,
+        now: Callable[[], float] | None = None,
     ) -> None:
         """
         @param reactor: Listens, and is the clock of all.
         @param inThread: Runs a blocking call beside the reactor.
         @param observer: Gets the log.
         @param leave: Ends the process, with a status.
+        @param now: The wall clock, for time stamps; the reactor's if L{None}.
         """
         self._settings = settings
         self._reactor = reactor
         self._inThread = inThread
         self._observer = observer
         self._leave = leave
+        self._now = now or reactor.seconds
         self._log = Logger(namespace="tcpsvc", observer=observer)
         self._ports: list[IListeningPort] = []
         self._begun = False
@@ -202,10 +205,11 @@ class ExclusiveService(Service):
                 Disk(self._inThread, self._die),
                 settings.auditSync,
                 settings.auditMaxOctets,
+                self._now,
             )
         except TrailError as error:
             raise StartError(str(error)) from None
-        self._journal = Journal(self._trail, clock, self._observer)
+        self._journal = Journal(self._trail, clock, self._observer, self._now)
         self._flood = Flood(self._journal)
         try:
             self._admission = self._assembled()
@@ -284,7 +288,7 @@ class ExclusiveService(Service):
             host=socket.gethostname(),
             slot=slot,
             journal=journal,
-            started=clock.seconds(),
+            started=self._now(),
             certificateExpires=settings.material.certificate.not_valid_after_utc,
         )
         commands = serviceCommands(facts)

@@ -22,6 +22,7 @@ from twisted.python import usage
 
 from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.builtin import builtInVerbs
+from tcpsvc.clock import useMonotonicClock
 from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
 from tcpsvc.endpointstrings import checkClient, checkServer, isLocal
 from tcpsvc.escapes import octetsOf
@@ -329,7 +330,13 @@ def makeService(options: Options, reactor: Reactor | None = None) -> ExclusiveSe
         from twisted.internet import reactor as globalReactor
 
         reactor = cast(Reactor, globalReactor)
-    return ExclusiveService(options.settings, reactor, partial(_inThread, reactor))
+        useMonotonicClock(reactor)
+        now = time.time
+    else:
+        now = reactor.seconds
+    return ExclusiveService(
+        options.settings, reactor, partial(_inThread, reactor), now=now
+    )
 
 
 def _inThread(reactor: Reactor, work: Callable[[], None]) -> Deferred[None]:

@@ -89,23 +89,6 @@ class AdmissionTests(SynchronousTestCase):
         self.admission.slot.release(claim)
         self.assertFalse(self.admission.atWork())
 
-    def test_atWorkClockBack(self) -> None:
-        """
-        A clock that was set back puts nobody to work for ever.
-        """
-        holder = clientNamed("alice")
-        self.admission.slot.claim(holder)
-        holder.lastRequest = EPOCH + 3600
-        self.assertFalse(self.admission.atWork())
-
-    def test_busyClockBack(self) -> None:
-        """
-        A clock that was set back makes nobody idle for less than no time.
-        """
-        holder = clientNamed("alice")
-        holder.lastRequest = EPOCH + 5
-        self.assertIn("idle 0 s", self.admission.busy(holder).text)
-
     def test_controlRoom(self) -> None:
         """
         There is room for eight control connections, however many others there

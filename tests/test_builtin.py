@@ -57,6 +57,7 @@ class _BuiltinTests(SynchronousTestCase):
             slot=self.slot,
             journal=self.journal,
             started=EPOCH - 3600,
+            begun=EPOCH - 3600,
             certificateExpires=datetime(2028, 2, 29, 12, tzinfo=timezone.utc),
         )
         self.alice = clientNamed()

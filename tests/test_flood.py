@@ -169,25 +169,6 @@ class FloodTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(1000, self.total())
 
-    def test_clock(self) -> None:
-        """
-        If the clock is set back or forward, what was counted is told within a
-        second of the next all the same, and once.
-        """
-        expected = 0
-        for change in (-3 * 86400.0, 365 * 86400.0, -1.0):
-            for _ in range(3):
-                self.happen()
-            self.clock.rightNow += change
-            for _ in range(2):
-                self.happen()
-            expected += 5
-            self.clock.advance(1)
-            self.assertEqual(expected, self.total())
-            self.clock.advance(5)
-            self.assertEqual(expected, self.total())
-            self.assertEqual([], self.clock.getDelayedCalls())
-
     def test_unavailable(self) -> None:
         """
         That nothing can be recorded is no reason for an exception.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -438,10 +439,15 @@ class MakeServiceTests(TapTestCase):
 
     def test_globalReactor(self) -> None:
         """
-        Without one it is the global reactor.
+        Without one it is the global reactor, which then measures durations by a clock
+        that is never set; time stamps are of the wall clock.
         """
+        reactor: Any = globalReactor
+        self.patch(reactor, "seconds", reactor.seconds)
         service = self.make()
         self.assertIs(globalReactor, service._reactor)
+        self.assertIs(time.monotonic, reactor.seconds)
+        self.assertIs(time.time, service._now)
 
     def test_plugin(self) -> None:
         """

@@ -82,17 +82,19 @@ def openTrail(
     disk: Disk,
     sync: str,
     maxOctets: int = 0,
+    now: Callable[[], float] | None = None,
 ) -> tuple[Trail, Ending]:
     """
     Open a trail, and bring its end in order after a crash.
 
     @param key: Signs its checkpoints.
+    @param now: The wall clock, for time stamps; the same as C{clock} if L{None}.
     @return: The trail, and how it ended.
     @raise TrailError: If it is damaged, or cannot be written.
     """
     file = TrailFile(path)
     try:
-        ending = recover(file, clock.seconds(), key.public_key())
+        ending = recover(file, (now or clock.seconds)(), key.public_key())
     except OSError as error:
         file.close()
         raise TrailError(f"{path}: cannot be read: {error.strerror}") from None
@@ -100,7 +102,8 @@ def openTrail(
         file.close()
         raise
     left = Ending(ending.chain, dict(ending.left), ending.unsigned, ending.torn)
-    return Trail(file, ending, Signer.of(key), clock, disk, sync, maxOctets), left
+    signer = Signer.of(key)
+    return Trail(file, ending, signer, clock, disk, sync, maxOctets, now), left
 
 
 @implementer(ITrail)
@@ -131,6 +134,7 @@ class Trail:
         disk: Disk,
         sync: str,
         maxOctets: int = 0,
+        now: Callable[[], float] | None = None,
     ) -> None:
         """
         @param ending: How the file ends now.
@@ -146,6 +150,7 @@ class Trail:
         self._unsignedOctets = 0
         self._signer = signer
         self._clock = clock
+        self._now = now or clock.seconds
         self._disk = disk
         self._sync = sync
         self._maxOctets = self._turnAt = maxOctets
@@ -239,7 +244,7 @@ class Trail:
             made = (
                 bodyAt(time, "checkpoint", fields)
                 if time
-                else body(self._clock.seconds(), "checkpoint", fields)
+                else body(self._now(), "checkpoint", fields)
             )
             self._link([made])
             self._unsigned = self._unsignedOctets = 0
@@ -319,7 +324,7 @@ class Trail:
         """
         Nothing can be recorded from now on.
         """
-        self._blockedSince = self._clock.seconds()
+        self._blockedSince = self._now()
         self.blocked = f"{self._path}: {why}"
         self._log.critical("{why}; nobody is admitted", why=self.blocked)
 
@@ -365,7 +370,7 @@ class Trail:
             self._later(RETRY_PERIOD, self._retry)
             return
         self._kept.clear()
-        since, until = toSeconds(self._blockedSince), toSeconds(self._clock.seconds())
+        since, until = toSeconds(self._blockedSince), toSeconds(self._now())
         self.lastBlocked = f"from {since} to {until}"
         self.blocked = ""
         self._log.info("{path}: can be written again", path=str(self._path))
@@ -383,12 +388,8 @@ class Trail:
         """
         Call C{act} in a while, unless that is due already.
         """
-        timer = self._timers.get(act)
-        if timer is None:
+        if act not in self._timers:
             self._timers[act] = self._clock.callLater(seconds, self._due, act)
-        elif timer.getTime() > self._clock.seconds() + seconds:
-            # The clock was set back, and the reactor goes by the clock.
-            timer.reset(seconds)
 
     def _due(self, act: Callable[[], None]) -> None:
         """
@@ -455,7 +456,7 @@ class Trail:
         """
         Give the file a name that no other has, unless somebody has done so.
         """
-        moment = self._clock.seconds()
+        moment = self._now()
         while self._file.isAt(self._path):
             name = self._path.with_name(f"{self._path.name}.{toCompact(moment)}")
             if not name.exists():

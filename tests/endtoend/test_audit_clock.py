@@ -4,6 +4,8 @@ A clock that is set while the service runs.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -65,32 +67,63 @@ class ClockTests(AuditTests):
             writePair(certificate, key, pair)
         writeRevocationList(self.keys, by.revocationList(lastUpdate=before))
 
+    def variables(self) -> dict[str, str]:
+        """
+        The environment of a service whose wall clock is set through C{offset}.
+        """
+        self.offset = self.directory / "offset"
+        self.offset.write_text("+0\n")
+        return {
+            "LD_PRELOAD": str(LIBRARIES[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(self.offset),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def test_timeouts(self) -> None:
+        """
+        Timeouts do not notice: set forward, the clock ends no session early; set back,
+        an idle session and a silent handshake still end when they should.
+        """
+        service = self.service(
+            *("--idle-timeout", "2", "--handshake-timeout", "2"),
+            variables=self.variables(),
+        )
+        visit = service.admitted()
+        self.addCleanup(visit.close)
+        self.offset.write_text("+20m\n")
+        for _ in range(5):
+            self.assertEqual("200 OK", visit.ask("NOOP"))
+            time.sleep(0.1)
+        self.offset.write_text("-60m\n")
+        begun = time.monotonic()
+        with create_connection(("127.0.0.1", service.port), PATIENCE) as silent:
+            self.assertEqual("421 IDLE-TIMEOUT", visit.line()[:16])
+            with contextlib.suppress(ConnectionResetError):
+                self.assertEqual(b"", silent.recv(1))
+        took = time.monotonic() - begun
+        self.assertGreater(took, 1.5)
+        self.assertLess(took, 10)
+        (closed,) = service.records("session.closed")
+        self.assertLess(closed["duration_s"], 10)
+
     def test_set(self) -> None:
         """
         Set back three days, forward a year and back again: the session in
         progress goes on, others are admitted, the records tell the clock's
         time, what is counted is told in time, and the chain is whole.
         """
-        offset = self.directory / "offset"
-        offset.write_text("+0\n")
         service = self.witnessed(
-            *("--max-session", "0", "--idle-timeout", "0"),
-            variables={
-                "LD_PRELOAD": str(LIBRARIES[0]),
-                "FAKETIME_TIMESTAMP_FILE": str(offset),
-                "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            },
+            *("--max-session", "0", "--idle-timeout", "0"), variables=self.variables()
         )
         days = [0]
         for setting in (-3, 365, 0):
-            # LATER would wait by the clock, as all that Twisted times.
-            load = self.load(service.admitted(), ("ECHO", "DO"))
+            load = self.load(service.admitted(), ("ECHO", "DO", "LATER"))
             self.assertGoesOn(load)
             # The first is told at once, and begins a second of counting.
             self.knock(service)
             self.knock(service)
-            offset.write_text(f"{setting:+d}d\n")
+            self.offset.write_text(f"{setting:+d}d\n")
             days.append(setting)
             self.assertGoesOn(load)
             told = len(service.records("handshake.failed"))
