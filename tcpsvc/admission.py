@@ -6,17 +6,20 @@ What all doorways to one resource share, and what they say to whom.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
+from tcpsvc.bucket import Reconnections
 from tcpsvc.closing import Closing
-from tcpsvc.events import SESSION_REFUSED, Journal
+from tcpsvc.events import SESSION_REFUSED, Journal, SessionJournal
 from tcpsvc.flood import Flood
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import IBackend, ISlot
+from tcpsvc.polling import Polling
 from tcpsvc.times import toSeconds
 from tcpsvc.wire import Reply
 
@@ -25,9 +28,14 @@ MAX_CONTROLS = 8
 How many control connections may be open at once.
 """
 
-AT_WORK = 0.05
+MAX_CONTROLS_EACH = 2
 """
-For how many seconds after a request of his the holder counts as at work.
+How many of them one identity may have.
+"""
+
+MAX_DELAYED = 64
+"""
+How many clients may be made to wait for coming too often; others are not.
 """
 
 LAST_WORDS = {
@@ -41,7 +49,9 @@ LAST_WORDS = {
         451, "BACKEND-DOWN the resource cannot be reached; the service's log says why"
     ),
     "control-limit": Reply(
-        421, f"BUSY {MAX_CONTROLS} control connections are open; try again later"
+        421,
+        f"BUSY {MAX_CONTROLS} control connections are open, or {MAX_CONTROLS_EACH} of "
+        "yours; try again later",
     ),
 }
 """
@@ -54,9 +64,14 @@ class Guest(Protocol):
     A connection that has a session, as the admission sees it.
 
     @ivar gone: Fires when it is lost and cleaned up after.
+    @ivar name: Whose it is.
     """
 
     gone: Deferred[None]
+
+    @property
+    def name(self) -> str:
+        """The name of its client's identity."""
 
     def end(self, reason: str) -> None:
         """End the session."""
@@ -72,7 +87,9 @@ class Admission:
     @ivar control: What answers those who only ask about the service.
     @ivar idleTimeout: Seconds without a request; 0 is no limit.
     @ivar maxSession: Seconds that a session may last; 0 is no limit.
+    @ivar reconnections: Who comes too often.
     @ivar stopping: Whether the service is going down.
+    @ivar delayed: How many clients wait for an answer as they come too often.
     """
 
     slot: ISlot
@@ -84,8 +101,28 @@ class Admission:
     clock: IReactorTime
     idleTimeout: float
     maxSession: float
+    reconnections: Reconnections
     stopping: bool = field(default=False, init=False)
+    delayed: int = field(default=0, init=False)
+    _polling: Polling = field(init=False)
     _inside: dict[Guest, bool] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._polling = Polling(self.journal)
+
+    def journalOf(self, client: Client, control: bool) -> SessionJournal:
+        """
+        @return: Where a client's session tells what happens in it.
+        """
+        if control:
+            return self._polling.ofSession(client)
+        return self.journal.ofSession(client.session)
+
+    def mayExpect(self) -> bool:
+        """
+        Whether the holder's next request may be waited for: nobody else is in session.
+        """
+        return len(self._inside) == 1
 
     def enter(self, guest: Guest, control: bool) -> None:
         """
@@ -99,21 +136,32 @@ class Admission:
         """
         self._inside.pop(guest, None)
 
-    def hasRoomForControl(self) -> bool:
+    def hasRoomForControl(self, name: str) -> bool:
         """
-        Whether another control connection may be opened.
+        Whether an identity may open another control connection.
         """
-        return sum(self._inside.values()) < MAX_CONTROLS
+        names = [guest.name for guest, control in self._inside.items() if control]
+        return len(names) < MAX_CONTROLS and names.count(name) < MAX_CONTROLS_EACH
 
-    def atWork(self) -> bool:
+    def quiet(self) -> float:
         """
-        Whether the holder has asked for something a moment ago.
+        @return: For how many seconds the holder has sent nothing; infinite if there
+            is none, or if it is leaving.
         """
         current = self.slot.current
         if current is None or current.holder.leaving:
-            return False
+            return math.inf
         ago: float = self.clock.seconds() - current.holder.lastRequest
-        return ago < AT_WORK
+        return ago
+
+    def delayOf(self, client: Client) -> float:
+        """
+        A client is refused, or wants to ask: see whether it comes too often.
+
+        @return: For how many seconds it should wait for the answer.
+        """
+        delay = self.reconnections.came(f"identity {client.identity.name}")
+        return delay if self.delayed < MAX_DELAYED else 0.0
 
     def busy(self, holder: Client) -> Reply:
         """
@@ -147,6 +195,7 @@ class Admission:
         @return: Fires when they are gone and cleaned up after.
         """
         self.stopping = True
+        self._polling.tellAll()
         guests = list(self._inside)
         for guest in guests:
             guest.end("shutdown")

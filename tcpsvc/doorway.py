@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import cast
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
     ITransport,
@@ -31,7 +33,16 @@ from tcpsvc.interfaces import AuditUnavailable, Claim, IBackend, ISession, SlotH
 from tcpsvc.limits import TimeLimits
 from tcpsvc.outcomes import accountOf
 from tcpsvc.prompt import expectMore
-from tcpsvc.sockets import Pulse, Transport, tune, written
+from tcpsvc.sockets import (
+    MAX_CONTROL_READ,
+    MAX_OTHER_READ,
+    MAX_READ,
+    Pulse,
+    Transport,
+    readAtMost,
+    tune,
+    written,
+)
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, describe, identityOfPeer
 from tcpsvc.wire import Reply
 
@@ -84,6 +95,8 @@ class Doorway(Protocol):
 
     @ivar handshakeEnded: Called with L{None} when the handshake has completed,
         or with the failure that ended it.
+    @ivar preferred: Called with C{True} when the client holds the slot and is
+        served, and with C{False} when it is not any more.
     @ivar gone: Fires when the connection is lost and cleaned up after.
     """
 
@@ -99,7 +112,9 @@ class Doorway(Protocol):
 
     def __init__(self, admission: Admission, plaintext: bool) -> None:
         self.handshakeEnded: Callable[[Failure | None], None] = lambda failure: None
+        self.preferred: Callable[[bool], None] = lambda isHolder: None
         self.gone: Deferred[None] = Deferred()
+        self._delayed: IDelayedCall | None = None
         self._admission = admission
         self._plaintext = plaintext
         self._state = _State.ARRIVING
@@ -112,12 +127,18 @@ class Doorway(Protocol):
         self._claim: Claim | None = None
         self._lost = False
 
+    @property
+    def name(self) -> str:
+        """Whose it is, when it has been let in."""
+        return self._client.identity.name
+
     # Arriving.
 
     def connectionMade(self) -> None:
         """
         Without TLS, whoever comes is let in as nobody in particular.
         """
+        readAtMost(self.transport, MAX_OTHER_READ)
         if self._plaintext:
             tune(self.transport)
             self._arrive(ANONYMOUS, None, None)
@@ -171,8 +192,14 @@ class Doorway(Protocol):
                 errbackArgs=(client,),
             )
             claimed.addErrback(self._abort)
-        elif admission.hasRoomForControl():
-            self._open(client, record | {"control": True}, admission.control)
+        elif admission.hasRoomForControl(identity.name):
+            readAtMost(self.transport, MAX_CONTROL_READ)
+            self._client = client
+            admission.enter(self, control=True)
+            self._answerAfter(
+                admission.delayOf(client),
+                partial(self._openControl, client, record | {"control": True}),
+            )
         else:
             self._refuse(client, "control-limit", LAST_WORDS["control-limit"])
 
@@ -210,7 +237,35 @@ class Doorway(Protocol):
             return
         self._state = _State.LEAVING
         self._admission.refused(client, reason, holder)
-        self._close(reply)
+        self._answerAfter(self._admission.delayOf(client), partial(self._close, reply))
+
+    def _answerAfter(self, delay: float, answer: Callable[[], None]) -> None:
+        """
+        Answer a client that comes too often after a while, in which nothing is read.
+        """
+        if not delay:
+            answer()
+            return
+        admission = self._admission
+        admission.delayed += 1
+        self.transport.pauseProducing()
+
+        def late() -> None:
+            admission.delayed -= 1
+            self._delayed = None
+            self.transport.resumeProducing()
+            answer()
+
+        self._delayed = admission.clock.callLater(delay, late)
+
+    def _openControl(self, client: Client, record: dict[str, object]) -> None:
+        """
+        Begin a control session, unless the service is stopping by now.
+        """
+        if self._admission.stopping:
+            self._refuse(client, "shutdown", LAST_WORDS["shutdown"])
+        elif self._state is _State.CLAIMING:
+            self._open(client, record, self._admission.control)
 
     # Admitted.
 
@@ -234,10 +289,11 @@ class Doorway(Protocol):
         Record that the session begins, and then begin it.
         """
         admission = self._admission
-        admission.enter(self, backend is admission.control)
+        control = backend is admission.control
+        admission.enter(self, control)
         self._client = client
         self._transparent = backend.transparent
-        self._journal = admission.journal.ofSession(client.session)
+        self._journal = admission.journalOf(client, control)
         session = backend.openSession(client, self._journal, self.end, self._mayBeTold)
         try:
             self._journal.note(SESSION_OPENED, record)
@@ -289,7 +345,10 @@ class Doorway(Protocol):
         if self._state is _State.SERVING:
             self._sayOpened()
             self._pulse.start()
-            expectMore(self.transport)
+            if self._claim is not None:
+                self.preferred(True)
+                readAtMost(self.transport, MAX_READ)
+                expectMore(self.transport, self._admission.mayExpect)
         if early and self._state is _State.SERVING:
             session.dataReceived(early)
         if self._inputEnded and self._state is _State.SERVING:
@@ -370,6 +429,8 @@ class Doorway(Protocol):
         self._sayOpened()
         self._state = _State.LEAVING
         self._client.leaving = True
+        self.preferred(False)
+        readAtMost(self.transport, MAX_OTHER_READ)
         self.__dict__.pop("dataReceived", None)
         self._pulse.stop()
         if self._limits is not None:
@@ -421,6 +482,9 @@ class Doorway(Protocol):
         The transport is gone: when the backend is cleaned up, the slot is free.
         """
         self._lost = True
+        if self._delayed is not None:
+            self._delayed.cancel()
+            self._admission.delayed -= 1
         self._admission.closing.closed(self.transport)
         if self._state is _State.ARRIVING:
             self.handshakeEnded(reason)

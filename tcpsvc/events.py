@@ -100,6 +100,14 @@ SESSION_CLOSED = Event(
     "session {session} has ended: {reason} ({account}, {duration_s:.3f} s)",
 )
 
+CONTROL_POLLED = Event(
+    "control.polled",
+    ("address", "identity", "sessions", "requests"),
+    LogLevel.info,
+    "{identity[name]} from {address} keeps asking: {sessions} further control "
+    "sessions, {requests} further requests",
+)
+
 CHECKPOINT = Event("checkpoint", ("count", "head", "key", "signature", "sessions"))
 
 AUDITED = (
@@ -112,6 +120,7 @@ AUDITED = (
     REPLY,
     GATEWAY_DATA,
     SESSION_CLOSED,
+    CONTROL_POLLED,
     CHECKPOINT,
 )
 """

@@ -36,25 +36,29 @@ class Expecting:
         self,
         poll: Callable[[float], object],
         now: Callable[[], float] = perf_counter,
+        mayWait: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         @param poll: Tells whether there is anything to read, or an end; given 0, it
             does not wait.
         @param now: A clock that never goes back, in seconds.
+        @param mayWait: Whether nobody else has to wait meanwhile.
         """
+        self._mayWait = mayWait
         self._poll = poll
         self._now = now
         self._leftOut = 0
         self._toLeaveOut = 0
 
     @classmethod
-    def of(cls, descriptor: int) -> Expecting:
+    def of(cls, descriptor: int, mayWait: Callable[[], bool]) -> Expecting:
         """
         @param descriptor: A socket's.
+        @param mayWait: Whether nobody else has to wait meanwhile.
         """
         asking = select.poll()
         asking.register(descriptor, select.POLLIN)
-        return cls(asking.poll)
+        return cls(asking.poll, mayWait=mayWait)
 
     def come(self) -> bool:
         """
@@ -64,6 +68,8 @@ class Expecting:
         """
         if self._toLeaveOut:
             self._toLeaveOut -= 1
+            return False
+        if not self._mayWait():
             return False
         until = self._now() + PATIENCE
         while not self._poll(0):

@@ -6,12 +6,14 @@ Connections of which nobody knows yet who they are.
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
-from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
 from typing import cast
 
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
 )
@@ -20,15 +22,45 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpsvc.admission import Admission
+from tcpsvc.bucket import TokenBucket
 from tcpsvc.closing import Closing
 from tcpsvc.doorway import Doorway
 from tcpsvc.duplex import DuplexTLS
 from tcpsvc.escapes import printable
 from tcpsvc.events import HANDSHAKE_FAILED
 from tcpsvc.flood import Flood
-from tcpsvc.sockets import Transport, tune, written
+from tcpsvc.sockets import MAX_OTHER_READ, Transport, readAtMost, tune, written
 from tcpsvc.tls import Judgement, ServerTLS, whyFailed
 from tcpsvc.turns import Turns
+
+READ_RATE = 50.0
+"""
+How many times a second something is read from a connection that does not hold the
+slot.
+"""
+
+READ_BURST = 50.0
+"""
+The same at once after a pause: more than a handshake takes.
+"""
+
+
+def groupOf(address: IAddress | None) -> str:
+    """
+    @return: What an address counts as: an IPv4 address, or the /64 of IPv6, which
+        one network has as a whole.
+    """
+    host: str = getattr(address, "host", "unix")
+    try:
+        ip = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if not isinstance(ip, IPv6Address):
+        return host
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(IPv6Address(int(ip) >> 64 << 64))
 
 
 class PendingLimit(Factory):
@@ -36,11 +68,11 @@ class PendingLimit(Factory):
     Wraps the doorway of a listener in TLS, and bounds how many connections
     may be in handshake, and for how long.
 
-    @ivar turns: Each turn of the reactor works on one handshake only.
+    Past the limit a newcomer displaces a pending connection: one that has sent nothing
+    if there is any, of the address (IPv6: of the /64) that has most such connections;
+    at random among equals. So junk displaces junk.
 
-    Past the limit a newcomer displaces the oldest pending connection of the
-    address that has most of them, itself counted: whoever fills the
-    table with junk pushes out junk.
+    @ivar turns: The share of the reactor's time that all have but the holder.
     """
 
     noisy = False
@@ -54,13 +86,13 @@ class PendingLimit(Factory):
         clock: IReactorTime,
         limit: int,
         patience: float,
-        atWork: Callable[[], bool],
+        admission: Admission,
     ) -> None:
         """
         @param doorways: Builds the L{Doorway} of each connection.
         @param limit: How many connections may be in handshake.
         @param patience: How long a handshake may take, in seconds.
-        @param atWork: Whether somebody is at work in session, and comes first.
+        @param admission: Knows the holder, who comes first, and who comes too often.
         """
         self.flood = flood
         self.closing = closing
@@ -72,8 +104,9 @@ class PendingLimit(Factory):
         # with the end of the stream.
         self._wrapping.protocol = DuplexTLS
         self._limit = limit
-        self._pending: dict[Knock, str] = {}
-        self.turns = Turns(clock, atWork)
+        self._pending: dict[Knock, None] = {}
+        self.reconnections = admission.reconnections
+        self.turns = Turns(clock, admission.quiet)
 
     def buildProtocol(  # type: ignore[override]  # never None
         self, address: IAddress | None
@@ -93,9 +126,9 @@ class PendingLimit(Factory):
         """
         Count a connection in, and displace another if there are too many.
         """
-        self._pending[knock] = knock.host
+        self._pending[knock] = None
         if len(self._pending) > self._limit:
-            self._mostCommon().giveUp("displaced by a newer connection")
+            self._leastPromising(knock).giveUp("displaced by a newer connection")
 
     def leave(self, knock: Knock) -> None:
         """
@@ -110,21 +143,28 @@ class PendingLimit(Factory):
         for knock in list(self._pending):
             knock.giveUp("the service is stopping")
 
-    def _mostCommon(self) -> Knock:
+    def _leastPromising(self, newcomer: Knock) -> Knock:
         """
-        The oldest connection of the address that has most of them.
+        The connection that is displaced. It is never the newcomer, which could not
+        have sent anything yet.
         """
-        counts = Counter(self._pending.values())
-        return max(self._pending, key=lambda knock: counts[knock.host])
+        others = [knock for knock in self._pending if knock is not newcomer]
+        among = [knock for knock in others if knock.isSilent] or others
+        counts = Counter([newcomer.group, *(knock.group for knock in among)])
+        most = max(counts[knock.group] for knock in among)
+        return secrets.choice([knock for knock in among if counts[knock.group] == most])
 
 
 @implementer(IHalfCloseableProtocol)
 class Knock(Protocol):
     """
-    One connection, until it is known who it is. TLS begins with the first
-    octets that come; from then on they go straight to it.
+    One connection under its TLS, which begins with the first bytes that come.
 
-    @ivar host: The address that it counts for.
+    Bytes of the holder of the slot go straight to TLS. Those of all others wait for
+    their share of the reactor's time, and only so many times a second: whatever they
+    are, what they cost the holder is bounded.
+
+    @ivar group: The address that it counts for.
     """
 
     factory: PendingLimit
@@ -132,20 +172,29 @@ class Knock(Protocol):
 
     def __init__(self, factory: PendingLimit, address: IAddress | None) -> None:
         self.factory = factory
-        self.host: str = getattr(address, "host", "unix")
+        self.group = groupOf(address)
         self._address = address
         self._tls: DuplexTLS | None = None
         self._judgement = Judgement()
         self._failure = ""
-        self._waits = False
+        self._held = b""
+        self._isHolder = False
+        self._reads = TokenBucket(factory.clock, READ_RATE, READ_BURST)
+        self._later: IDelayedCall | None = None
         self._gone = False
         self._handshakeDone = False
+
+    @property
+    def isSilent(self) -> bool:
+        """Whether the peer has sent nothing yet."""
+        return self._tls is None and not self._held
 
     def connectionMade(self) -> None:
         """
         Wait for the handshake, but not for ever.
         """
         tune(self.transport)
+        readAtMost(self.transport, MAX_OTHER_READ)
         self._timer = self.factory.clock.callLater(
             self.factory.patience,
             self.giveUp,
@@ -155,34 +204,62 @@ class Knock(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Octets of the handshake: work on them, when it is their turn.
+        Give bytes to TLS, when it is their turn.
         """
+        if self._isHolder and self._tls is not None:
+            self._tls.dataReceived(data)
+            return
         if self._failure:
             return
-        if not self.factory.turns.do(lambda: self._shakeHands(data)):
-            self._waits = True
+        isNext = not self._held
+        self._held += data
+        if not isNext:
+            self.transport.pauseProducing()
+            return
+        delay = self._reads.take()
+        if self._tls is None:
+            delay = max(delay, self.factory.reconnections.delay(self.group))
+        if delay:
+            self.transport.pauseProducing()
+            self._later = self.factory.clock.callLater(delay, self._waitForTurn)
+        else:
+            self._waitForTurn()
+
+    def _waitForTurn(self) -> None:
+        """
+        Work on what is held, now or later.
+        """
+        self._later = None
+        if not self.factory.turns.do(self.group, self._work):
             self.transport.pauseProducing()
 
-    def _shakeHands(self, data: bytes) -> bool:
+    def _work(self) -> bool:
         """
-        Work on octets of the handshake, of which the first begin TLS.
+        Work on what is held, of which the first begins TLS.
 
         @return: Whether there is still somebody to do it with.
         """
         if self._failure or self._gone:
             return False
-        if self._waits:
-            self._waits = False
-            self.transport.resumeProducing()
+        data, self._held = self._held, b""
+        # Before TLS, above which somebody may want to read nothing more.
+        self.transport.resumeProducing()
         if self._tls is None:
             self._tls = self.factory.wrapInTLS(self._address)
             doorway = self._tls.wrappedProtocol
             assert isinstance(doorway, Doorway)
             doorway.handshakeEnded = self._handshakeEnded
+            doorway.preferred = self._setHolder
             self._tls.makeConnection(self.transport)
             self._judgement = self._tls.getHandle().judgement
         self._tls.dataReceived(data)
         return True
+
+    def _setHolder(self, isHolder: bool) -> None:
+        """
+        The client holds the slot, or does not any more.
+        """
+        self._isHolder = isHolder
 
     def giveUp(self, why: str) -> None:
         """
@@ -215,6 +292,8 @@ class Knock(Protocol):
         Tell the inner layers, or the journal if there are none.
         """
         self._gone = True
+        if self._later is not None:
+            self._later.cancel()
         self.factory.closing.closed(self.transport)
         if self._tls is None:
             self._handshakeEnded(reason)
@@ -235,11 +314,11 @@ class Knock(Protocol):
         """
         self._settle()
         self._handshakeDone = failure is None
-        if self._tls is not None:
-            # No detour from now on.
-            self.dataReceived = self._tls.dataReceived  # type: ignore[method-assign]
         if failure is not None and not self._failure:
             self._tell(whyFailed(self._judgement, failure.value))
+            if self._tls is not None:
+                # It has cost more than a connection.
+                self.factory.reconnections.came(self.group)
 
     def _tell(self, why: str) -> None:
         """

@@ -9,6 +9,7 @@ system twice for that: each reply would wait as long again as it takes to make.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -131,10 +132,12 @@ def sendAtOnce(port: IListeningPort) -> None:
         port.transport = PromptServer
 
 
-def expectMore(transport: object) -> None:
+def expectMore(transport: object, mayWait: Callable[[], bool]) -> None:
     """
     Let a connection expect more whenever a reply was sent, if it sends at once.
+
+    @param mayWait: Whether nobody else has to wait for that.
     """
     inner = beneath(transport)
     if isinstance(inner, PromptServer):
-        inner.expect(Expecting.of(inner.fileno()))
+        inner.expect(Expecting.of(inner.fileno(), mayWait))

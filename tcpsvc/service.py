@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -39,6 +40,7 @@ from tcpsvc.audit.disk import Disk, InThread
 from tcpsvc.audit.file import TrailError
 from tcpsvc.audit.recovery import Ending
 from tcpsvc.audit.trail import openTrail
+from tcpsvc.bucket import Reconnections
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
 from tcpsvc.closing import Closing
 from tcpsvc.commands import Command, CommandsError
@@ -54,6 +56,7 @@ from tcpsvc.flood import Flood
 from tcpsvc.gateway import GatewayBackend, GatewaySettings
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.interfaces import AuditUnavailable, IBackend
+from tcpsvc.paced import PacedSession
 from tcpsvc.pending import PendingLimit
 from tcpsvc.prompt import sendAtOnce
 from tcpsvc.session import CommandBackend
@@ -88,6 +91,8 @@ class Settings:
     @ivar maxSession: Seconds that a session may last; 0 is no limit.
     @ivar handshakeTimeout: Seconds that a handshake may take.
     @ivar maxPending: How many connections may be in handshake.
+    @ivar reconnectRate: How often a second an identity or address may be refused
+        before it has to wait; 0 is no limit.
     """
 
     listen: tuple[str, ...]
@@ -103,6 +108,7 @@ class Settings:
     maxSession: float
     handshakeTimeout: float
     maxPending: int
+    reconnectRate: float
     gateway: GatewaySettings | None = None
 
 
@@ -304,7 +310,10 @@ class ExclusiveService(Service):
             slot=slot,
             backend=backend,
             control=CommandBackend(
-                controlCommands(facts), facts.controlGreeting, "control"
+                controlCommands(facts),
+                facts.controlGreeting,
+                "control",
+                partial(PacedSession, clock),
             ),
             journal=journal,
             flood=self._flood,
@@ -312,6 +321,7 @@ class ExclusiveService(Service):
             clock=clock,
             idleTimeout=settings.idleTimeout,
             maxSession=settings.maxSession,
+            reconnections=Reconnections(clock, settings.reconnectRate),
         )
 
     def _doors(self) -> list[tuple[str, Factory]]:
@@ -328,7 +338,7 @@ class ExclusiveService(Service):
             self._reactor,
             settings.maxPending,
             settings.handshakeTimeout,
-            admission.atWork,
+            admission,
         )
         plaintext = DoorwayFactory(admission, plaintext=True)
         return [(description, secure) for description in settings.listen] + [

@@ -147,13 +147,19 @@ class CommandSession(LineReceiver):
         """
         if self._stopped:
             return
-        reading = not self.paused and self._waitingOctets <= MAX_WAITING_OCTETS
+        reading = not self.paused and self._hasRoom()
         if reading is not self._reading:
             self._reading = reading
             if reading:
                 self.transport.resumeProducing()
             else:
                 self.transport.pauseProducing()
+
+    def _hasRoom(self) -> bool:
+        """
+        Whether more requests may wait for their turn.
+        """
+        return self._waitingOctets <= MAX_WAITING_OCTETS
 
     # Answers.
 
@@ -339,14 +345,20 @@ class CommandBackend:
     transparent = False
 
     def __init__(
-        self, commands: Commands, greeting: Callable[[Client], Reply], description: str
+        self,
+        commands: Commands,
+        greeting: Callable[[Client], Reply],
+        description: str,
+        session: Callable[..., CommandSession] = CommandSession,
     ) -> None:
         """
         @param greeting: What each client is greeted with.
+        @param session: Makes a session, from what L{CommandSession} is made from.
         """
         self.description = description
         self._commands = commands
         self._greeting = greeting
+        self._session = session
 
     def openSession(
         self,
@@ -358,7 +370,7 @@ class CommandBackend:
         """
         @see: L{IBackend.openSession}
         """
-        session: ISession = CommandSession(
+        session: ISession = self._session(
             client,
             Answering(self._commands, journal.log),
             Recorded(self._commands),

@@ -28,7 +28,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
-from twisted.internet.tcp import Port
+from twisted.internet.tcp import Connection, Port
 from twisted.protocols.policies import ProtocolWrapper
 
 KEEPALIVE_IDLE = 15
@@ -55,6 +55,22 @@ dead peer while data is in flight, and this finds none while all is quiet.
 PULSE_PERIOD = 5.0
 """
 Seconds between two looks whether a connection is still there.
+"""
+
+MAX_READ = 65536
+"""
+Bytes that are read at once from the holder of the slot.
+"""
+
+MAX_OTHER_READ = 4096
+"""
+The same of everybody else before and after their sessions: what is kept of a
+connection until its turn comes.
+"""
+
+MAX_CONTROL_READ = 512
+"""
+The same of a control connection, in which the same bytes can ask for more work.
 """
 
 ACCEPTS_A_TURN = 1
@@ -84,6 +100,17 @@ def tune(transport: Transport) -> None:
         (socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000),
     ):
         handle.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def readAtMost(transport: object, amount: int) -> None:
+    """
+    Bound what one turn of the reactor reads from a connection.
+
+    @param amount: Bytes at a time.
+    """
+    inner = beneath(transport)
+    if isinstance(inner, Connection):
+        inner.bufferSize = amount
 
 
 def undelivered(transport: object) -> int:

@@ -75,6 +75,12 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         ["max-session", None, "28800", "Seconds a session may last; 0 is off."],
         ["handshake-timeout", None, "10", "Seconds for the TLS handshake."],
         ["tls-minimum", None, "1.3", "The lowest version of TLS: 1.3 or 1.2."],
+        [
+            "reconnect-rate",
+            None,
+            "10",
+            "How many refused connections a second are answered at once; 0: all.",
+        ],
         ["max-pending", None, "16", "Connections that may be in handshake at once."],
     ]
 
@@ -177,6 +183,7 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             maxSession=self._seconds("max-session"),
             handshakeTimeout=self._seconds("handshake-timeout", above=0),
             maxPending=self._count("max-pending"),
+            reconnectRate=self._seconds("reconnect-rate", what="a rate per second"),
             auditMaxOctets=self._count("audit-max-size", least=0) * 1024 * 1024,
             gateway=self._gateway(),
             audit=self._audit(),
@@ -185,9 +192,14 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             material=self._material(),
         )
 
-    def _seconds(self, name: str, above: float | None = None) -> float:
+    def _seconds(
+        self,
+        name: str,
+        above: float | None = None,
+        what: str = "a number of seconds",
+    ) -> float:
         """
-        The value of an option that is a duration.
+        The value of an option that is a duration, or another number.
         """
         try:
             seconds = float(self[name])
@@ -196,7 +208,7 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         if not math.isfinite(seconds) or seconds < 0 or seconds == above:
             least = "0 or more" if above is None else f"more than {above:g}"
             raise usage.UsageError(
-                f"--{name} {self[name]!r}: a number of seconds is wanted, {least}"
+                f"--{name} {self[name]!r}: {what} is wanted, {least}"
             )
         return seconds
 

@@ -1,61 +1,107 @@
 # -*- test-case-name: tests.test_turns -*-
 
 """
-One piece of work for strangers in each turn of the reactor, so that whoever is in
-session never waits behind more than one; and seldom behind any.
+The share of the reactor's time that clients without the slot have.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from time import perf_counter
 
 from twisted.internet.interfaces import IReactorTime
 
-SPACING = 0.02
+TURN_BUDGET = 0.0005
 """
-Seconds from one piece of work to the next while somebody is at work in session. With
-requests that follow each other, not one in a hundred has to wait.
+Seconds of work in one turn of the reactor, after which no further piece is begun.
 """
 
-_TOO_EARLY = 0.001  # Seconds by which a timer may be so.
+LOCK_STEP = 0.002
+"""
+A holder that has sent something within so many seconds is expected to send more at
+once: it is in lock-step.
+"""
+
+ACTIVE = 0.05
+"""
+For how many seconds after the holder has sent something it comes first at all.
+"""
+
+LOCK_STEP_FACTOR = 20
+"""
+How many times as long as the work of a turn has taken the next one waits while the
+holder is in lock-step. So few of its requests are delayed that its 99th percentile
+does not show it.
+"""
+
+ACTIVE_FACTOR = 1
+"""
+The same while the holder is active otherwise.
+"""
+
+MAX_PAUSE = 0.1
+"""
+Seconds that work waits for the holder at most, however long the work before took.
+"""
+
+_TOO_EARLY = 0.0002  # Seconds by which a timer may be so.
 
 Work = Callable[[], bool]
 """
-A piece of work that takes a few milliseconds at most. It says whether it was still
+A piece of work that takes about a millisecond at most. It says whether it was still
 wanted: if not, the turn is another's.
 """
 
 
 class Turns:
     """
-    Work is done at once if it is the first of its turn; else it waits for a turn
-    of its own. Whoever brings it sees to it that not too much waits.
+    Does work piece by piece: at once if nothing else was done in this turn of the
+    reactor, else in a later one. Groups take turns, so that one that brings much work
+    waits behind itself. Whoever brings it sees to it that not too much waits.
+
+    What throttles it is the lag that it causes: the longer the work of a turn has
+    taken, the longer an active holder has the reactor to itself.
     """
 
-    def __init__(self, clock: IReactorTime, atWork: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        quiet: Callable[[], float],
+        now: Callable[[], float] = perf_counter,
+    ) -> None:
         """
-        @param atWork: Whether somebody is at work in session, and comes first. Then
-            L{SPACING} has to pass between two pieces.
+        @param quiet: For how many seconds the holder has sent nothing; infinite if
+            there is no holder.
+        @param now: Measures how long work takes, in seconds.
         """
         self._clock = clock
-        self._atWork = atWork
+        self._quiet = quiet
+        self._now = now
+        self._spent = 0.0
         self._taken = False
+        self._lag = 0.0
         self._last = float("-inf")
         self._called = False
-        self._waiting: deque[Work] = deque()
+        self._waiting: OrderedDict[str, deque[Work]] = OrderedDict()
 
-    def do(self, work: Work) -> bool:
+    @property
+    def empty(self) -> bool:
+        """Whether no work waits."""
+        return not self._waiting
+
+    def do(self, group: str, work: Work) -> bool:
         """
         Do it now, or in a later turn.
 
+        @param group: Whose work it is.
         @return: Whether it has been done.
         """
         delay = self._delay()
         if delay is None and not self._waiting:
             self._take(work)
             return True
-        self._waiting.append(work)
+        self._waiting.setdefault(group, deque()).append(work)
         self._callNext(delay or 0)
         return False
 
@@ -63,18 +109,34 @@ class Turns:
         """
         For how many seconds the next piece has to wait; L{None} if it need not.
         """
-        if self._taken:
+        if self._taken and self._spent >= TURN_BUDGET:
             return 0
-        ago = self._clock.seconds() - self._last
-        waits = 0 <= ago < SPACING - _TOO_EARLY and self._atWork()
-        return SPACING - ago if waits else None
+        quiet = self._quiet()
+        if quiet >= ACTIVE:
+            return None
+        since = self._clock.seconds() - self._last
+        wait = self._lag * ACTIVE_FACTOR - since
+        if quiet < LOCK_STEP:
+            # Unless it turns out that the holder is not in lock-step.
+            wait = min(
+                self._lag * LOCK_STEP_FACTOR - since, max(wait, LOCK_STEP - quiet)
+            )
+        wait = min(wait, MAX_PAUSE - since)
+        return wait if wait > _TOO_EARLY else None
 
     def _take(self, work: Work) -> None:
         """
         It is the turn of this one.
         """
-        self._taken = work()
-        if self._taken:
+        begun = self._now()
+        try:
+            wanted = work()
+        finally:
+            took = self._now() - begun
+            self._spent += took
+        if wanted:
+            self._taken = True
+            self._lag = self._spent
             self._last = self._clock.seconds()
             self._callNext(0)
 
@@ -91,9 +153,22 @@ class Turns:
         Another turn has come.
         """
         self._called = self._taken = False
+        self._spent = 0.0
         try:
             while self._waiting and self._delay() is None:
-                self._take(self._waiting.popleft())
+                self._take(self._pop())
         finally:
             if self._waiting:
                 self._callNext(self._delay() or 0)
+
+    def _pop(self) -> Work:
+        """
+        The next piece of the group whose turn it is.
+        """
+        group, pieces = next(iter(self._waiting.items()))
+        work = pieces.popleft()
+        if pieces:
+            self._waiting.move_to_end(group)
+        else:
+            del self._waiting[group]
+        return work

@@ -37,6 +37,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer, implementer_only
 
 from tcpsvc.admission import Admission
+from tcpsvc.bucket import Reconnections
 from tcpsvc.builtin import ServiceFacts, controlCommands
 from tcpsvc.closing import Closing
 from tcpsvc.doorway import DoorwayFactory
@@ -48,6 +49,7 @@ from tcpsvc.pending import PendingLimit
 from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
 from tcpsvc.tls import ServerTLS
+from tcpsvc.turns import Turns
 from tests.certificates import authority
 from tests.peers import HOST, Peer, Socket, clientContext, serverMaterial
 from tests.support import LogLines, clockAtEpoch, recordOf
@@ -336,6 +338,7 @@ class GatewayHouse:
             clock=clock,
             idleTimeout=idleTimeout,
             maxSession=maxSession,
+            reconnections=Reconnections(clock, 0),
         )
         self.plaintext = DoorwayFactory(self.admission, plaintext=True)
         self.secure = PendingLimit(
@@ -346,8 +349,9 @@ class GatewayHouse:
             clock,
             16,
             10.0,
-            lambda: False,
+            self.admission,
         )
+        self.secure.turns = Turns(clock, self.admission.quiet, lambda: 0.0)
 
     @property
     def device(self) -> DeviceSocket:

@@ -14,7 +14,7 @@ A peer is asked for what a client does, and tells what a client sees::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from attrs import define, field
@@ -36,6 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.admission import Admission
+from tcpsvc.bucket import Reconnections
 from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
 from tcpsvc.closing import Closing
 from tcpsvc.commands import Command
@@ -43,10 +44,12 @@ from tcpsvc.doorway import DoorwayFactory
 from tcpsvc.flood import Flood
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import IBackend, ISession, ISessionJournal, ISlot
+from tcpsvc.paced import PacedSession
 from tcpsvc.pending import PendingLimit
 from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
 from tcpsvc.tls import ServerMaterial, ServerTLS
+from tcpsvc.turns import Turns
 from tests.certificates import Pair, authority
 from tests.support import MemoryTrail, clockAtEpoch, journalInMemory
 
@@ -563,6 +566,7 @@ class House:
 
     @ivar trail: What was recorded.
     @ivar log: What was logged.
+    @ivar cost: Seconds that a piece of work for those without the slot seems to take.
     """
 
     def __init__(
@@ -577,6 +581,7 @@ class House:
         maxSession: float = 28800.0,
         limit: int = 16,
         patience: float = 10.0,
+        reconnectRate: float = 0.0,
     ) -> None:
         """
         @param backend: What answers; the commands if L{None}.
@@ -591,7 +596,10 @@ class House:
         thing: IBackend | None = backend
         answering: IBackend = CommandBackend(table, facts.greeting, "commands")
         control: IBackend = CommandBackend(
-            controlCommands(facts), facts.controlGreeting, "control"
+            controlCommands(facts),
+            facts.controlGreeting,
+            "control",
+            partial(PacedSession, self.clock),
         )
         self.closing = Closing(self.clock)
         self.flood = Flood(self.journal)
@@ -599,6 +607,7 @@ class House:
             slot=self.slot,
             backend=thing or answering,
             control=control,
+            reconnections=Reconnections(self.clock, reconnectRate),
             journal=self.journal,
             flood=self.flood,
             closing=self.closing,
@@ -615,10 +624,19 @@ class House:
             self.clock,
             limit,
             patience,
-            lambda: self.atWork,
+            self.admission,
         )
-        self.atWork = False
+        self.cost = 0.0
+        self._spent = 0.0
+        self.secure.turns = Turns(self.clock, self.admission.quiet, self._worked)
         self.peers: list[Peer] = []
+
+    def _worked(self) -> float:
+        """
+        Measures that each piece of work for those without the slot takes C{cost}.
+        """
+        self._spent += self.cost
+        return self._spent
 
     def knock(
         self, context: SSL.Context | None = None, host: str = "192.0.2.1"

@@ -4,12 +4,21 @@ Tests for L{tcpsvc.admission}.
 
 from __future__ import annotations
 
+import math
+
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.admission import AT_WORK, LAST_WORDS, MAX_CONTROLS, Admission
+from tcpsvc.admission import (
+    LAST_WORDS,
+    MAX_CONTROLS,
+    MAX_CONTROLS_EACH,
+    MAX_DELAYED,
+    Admission,
+)
+from tcpsvc.bucket import Reconnections
 from tcpsvc.closing import Closing
 from tcpsvc.flood import Flood
 from tcpsvc.slot import Slot
@@ -25,6 +34,7 @@ class _Guest:
 
     gone: Deferred[None] = field(factory=Deferred)
     reasons: list[str] = field(factory=list)
+    name: str = "alice"
 
     def end(self, reason: str) -> None:
         """Keep the reason."""
@@ -52,6 +62,7 @@ class AdmissionTests(SynchronousTestCase):
             clock=self.clock,
             idleTimeout=900.0,
             maxSession=28800.0,
+            reconnections=Reconnections(self.clock, 1),
         )
 
     def test_busy(self) -> None:
@@ -67,27 +78,61 @@ class AdmissionTests(SynchronousTestCase):
             "421 BUSY held by alice since 2027-01-15T08:00:00Z, idle 7 s", str(reply)
         )
 
-    def test_atWork(self) -> None:
+    def test_quiet(self) -> None:
         """
-        The holder is at work for a moment after each request of his; nobody is
-        while the slot is free.
+        It is known for how long the holder has sent nothing; it is for ever while
+        the slot is free, or its holder leaving.
         """
-        self.assertFalse(self.admission.atWork())
+        self.assertEqual(math.inf, self.admission.quiet())
         holder = clientNamed("alice")
         claim = self.successResultOf(self.admission.slot.claim(holder))
-        holder.lastRequest = EPOCH
-        self.assertTrue(self.admission.atWork())
-        self.clock.advance(AT_WORK * 0.99)
-        self.assertTrue(self.admission.atWork())
-        self.clock.advance(AT_WORK * 0.02)
-        self.assertFalse(self.admission.atWork())
+        self.assertEqual(0, self.admission.quiet())
+        self.clock.advance(0.25)
+        self.assertEqual(0.25, self.admission.quiet())
         holder.lastRequest = self.clock.seconds()
-        self.assertTrue(self.admission.atWork())
+        self.assertEqual(0, self.admission.quiet())
         holder.leaving = True
-        self.assertFalse(self.admission.atWork())
+        self.assertEqual(math.inf, self.admission.quiet())
         holder.leaving = False
         self.admission.slot.release(claim)
-        self.assertFalse(self.admission.atWork())
+        self.assertEqual(math.inf, self.admission.quiet())
+
+    def test_mayExpect(self) -> None:
+        """
+        The holder's next request is waited for only while nobody else is in session.
+        """
+        self.admission.enter(_Guest(), control=False)
+        self.assertTrue(self.admission.mayExpect())
+        other = _Guest()
+        self.admission.enter(other, control=True)
+        self.assertFalse(self.admission.mayExpect())
+        self.admission.leave(other)
+        self.assertTrue(self.admission.mayExpect())
+
+    def test_delay(self) -> None:
+        """
+        An identity that is refused again and again waits ever longer for that, up to
+        a second; others do not, nor does anybody when too many wait.
+        """
+        alice, bob = clientNamed("alice"), clientNamed("bob")
+        self.assertEqual(0, self.admission.delayOf(alice))
+        self.assertEqual(1, self.admission.delayOf(alice))
+        self.assertEqual(1, self.admission.delayOf(alice))
+        self.assertEqual(0, self.admission.delayOf(bob))
+        self.admission.delayed = MAX_DELAYED
+        self.assertEqual(0, self.admission.delayOf(alice))
+
+    def test_controlRoomEach(self) -> None:
+        """
+        An identity may have two control connections; its session does not count.
+        """
+        self.assertEqual(2, MAX_CONTROLS_EACH)
+        self.admission.enter(_Guest(), control=False)
+        for _ in range(2):
+            self.assertTrue(self.admission.hasRoomForControl("alice"))
+            self.admission.enter(_Guest(), control=True)
+        self.assertFalse(self.admission.hasRoomForControl("alice"))
+        self.assertTrue(self.admission.hasRoomForControl("bob"))
 
     def test_controlRoom(self) -> None:
         """
@@ -96,13 +141,13 @@ class AdmissionTests(SynchronousTestCase):
         """
         self.assertEqual(8, MAX_CONTROLS)
         self.admission.enter(_Guest(), control=False)
-        guests = [_Guest() for _ in range(8)]
+        guests = [_Guest(name=f"client {number}") for number in range(8)]
         for guest in guests:
-            self.assertTrue(self.admission.hasRoomForControl())
+            self.assertTrue(self.admission.hasRoomForControl("bob"))
             self.admission.enter(guest, control=True)
-        self.assertFalse(self.admission.hasRoomForControl())
+        self.assertFalse(self.admission.hasRoomForControl("bob"))
         self.admission.leave(guests[0])
-        self.assertTrue(self.admission.hasRoomForControl())
+        self.assertTrue(self.admission.hasRoomForControl("bob"))
 
     def test_leaveTwice(self) -> None:
         """

@@ -5,6 +5,7 @@ the end of a session.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 from uuid import UUID
 
@@ -143,14 +144,27 @@ class ArrivalTests(SynchronousTestCase):
 
     def test_expectsMore(self) -> None:
         """
-        Of who is in session more is expected after each reply, and only of them.
+        Of the holder more is expected after each reply, while there is no other
+        session.
         """
         expected: list[object] = []
-        self.patch(doorway, "expectMore", expected.append)
+        mayExpect: list[Callable[[], bool]] = []
+
+        def expect(transport: object, mayWait: Callable[[], bool]) -> None:
+            expected.append(transport)
+            mayExpect.append(mayWait)
+
+        self.patch(doorway, "expectMore", expect)
         house = House()
         alice = house.visit("alice")
         house.visit("bob")
         self.assertEqual([_doorwayOf(alice).transport], expected)
+        self.assertTrue(mayExpect[0]())
+        asker = house.visit("bob", ALPN_CONTROL)
+        self.assertEqual(1, len(expected))
+        self.assertFalse(mayExpect[0]())
+        asker.close()
+        self.assertTrue(mayExpect[0]())
 
     def test_leaving(self) -> None:
         """
@@ -801,11 +815,12 @@ class ControlTests(SynchronousTestCase):
         when one of them has left.
         """
         house = House()
-        askers = [house.visit("bob", ALPN_CONTROL) for _ in range(8)]
+        askers = [house.visit(f"asker{n}", ALPN_CONTROL) for n in range(8)]
         self.assertEqual([""] * 8, [asker.ending for asker in askers])
         ninth = house.visit("bob", ALPN_CONTROL)
         self.assertEqual(
-            ["421 BUSY 8 control connections are open; try again later"], ninth.lines
+            ["421 BUSY 8 control connections are open, or 2 of yours; try again later"],
+            ninth.lines,
         )
         self.assertEqual("closed", ninth.ending)
         self.assertEqual(
@@ -819,9 +834,21 @@ class ControlTests(SynchronousTestCase):
         Eight of them do not keep a client from the slot.
         """
         house = House()
-        for _ in range(8):
-            house.visit("bob", ALPN_CONTROL)
+        for n in range(8):
+            house.visit(f"asker{n}", ALPN_CONTROL)
         self.assertEqual([GREETING], house.visit("alice").lines)
+
+    def test_atMostTwoEach(self) -> None:
+        """
+        An identity may have two at once.
+        """
+        house = House()
+        askers = [house.visit("bob", ALPN_CONTROL) for _ in range(3)]
+        self.assertEqual(["", "", "closed"], [asker.ending for asker in askers])
+        self.assertEqual("421 BUSY", askers[2].lines[0][:8])
+        self.assertEqual("", house.visit("carol", ALPN_CONTROL).ending)
+        askers[0].close()
+        self.assertEqual("", house.visit("bob", ALPN_CONTROL).ending)
 
     def test_withGateway(self) -> None:
         """
@@ -949,6 +976,77 @@ class _Slow:
     def slow(self, request: Request) -> Deferred[str]:
         """takes its time"""
         return self.answer
+
+
+class ComesTooOftenTests(SynchronousTestCase):
+    """
+    Clients that are refused again and again, or keep opening control connections.
+    """
+
+    def setUp(self) -> None:
+        """
+        A house whose slot alice holds; one may come once a second.
+        """
+        self.house = House(reconnectRate=1)
+        self.house.visit("alice")
+
+    def test_refused(self) -> None:
+        """
+        The second refusal within a second comes a second later, to that identity only.
+        What is sent meanwhile is not read.
+        """
+        self.assertEqual("421 BUSY", self.house.visit("bob").lines[0][:8])
+        again = self.house.visit("bob")
+        self.assertEqual([], again.lines)
+        self.assertTrue(again.socket.paused)
+        self.assertEqual("421 BUSY", self.house.visit("carol").lines[0][:8])
+        self.house.advance(0.99)
+        self.assertEqual(([], ""), (again.lines, again.ending))
+        self.house.advance(0.02)
+        self.assertEqual("421 BUSY", again.lines[0][:8])
+        self.assertEqual("closed", again.ending)
+        self.assertEqual(0, self.house.admission.delayed)
+
+    def test_control(self) -> None:
+        """
+        The greeting of a control connection waits likewise.
+        """
+        self.house.visit("bob", ALPN_CONTROL).close()
+        again = self.house.visit("bob", ALPN_CONTROL)
+        self.assertEqual([], again.lines)
+        self.house.advance(1)
+        self.assertEqual("220", again.lines[0][:3])
+        again.send(b"WHO\n")
+        self.assertEqual("200 alice", again.lines[1][:9])
+
+    def test_leaves(self) -> None:
+        """
+        A client that leaves meanwhile is forgotten.
+        """
+        for name, alpn in (("bob", ()), ("carol", (ALPN_CONTROL,))):
+            with self.subTest(name):
+                self.house.visit(name, *alpn)
+                again = self.house.visit(name, *alpn)
+                self.assertEqual(1, self.house.admission.delayed)
+                again.vanish()
+                self.assertEqual(0, self.house.admission.delayed)
+        before = len(self.house.trail.kept)
+        self.house.advance(5)
+        self.assertEqual(before + 1, len(self.house.trail.kept))
+        self.assertEqual("session.refused", self.house.trail.events()[-1])
+
+    def test_stopping(self) -> None:
+        """
+        The service can stop meanwhile.
+        """
+        self.house.visit("bob", ALPN_CONTROL).close()
+        again = self.house.visit("bob", ALPN_CONTROL)
+        stopped = self.house.admission.stop()
+        self.house.pump()
+        for _ in range(5):
+            self.house.advance(1)
+        self.assertEqual("421 SHUTDOWN", again.lines[0][:12])
+        self.successResultOf(stopped)
 
 
 class EndOfInputTests(SynchronousTestCase):

@@ -25,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import tcpsvc
 from tcpsvc import events
-from tcpsvc.admission import AT_WORK, MAX_CONTROLS
+from tcpsvc.admission import MAX_CONTROLS_EACH
 from tcpsvc.audit.chain import Chain, body
 from tcpsvc.audit.chain import parsed as parsedRecord
 from tcpsvc.commands import Command
@@ -506,6 +506,7 @@ class EmittedTests(SynchronousTestCase):
                 maxSession=28800.0,
                 handshakeTimeout=10.0,
                 maxPending=16,
+                reconnectRate=0,
             ),
             reactor,
             lambda work: succeed(None),
@@ -528,10 +529,10 @@ class EmittedTests(SynchronousTestCase):
         alice = visit("alice")
         alice.send(b"NOOP\n\x80\n" + b"x" * 5000 + b"\nFAIL\nHELP\nNOPE\nTIME x\n")
         alice.send(b"LOGIN hunter2\n")
-        reactor.advance(2 * AT_WORK)
+        reactor.advance(1)
         for _ in range(3):
             visit("bob")
-        controls = [visit("bob", ALPN_CONTROL) for _ in range(MAX_CONTROLS + 1)]
+        controls = [visit("bob", ALPN_CONTROL) for _ in range(MAX_CONTROLS_EACH + 1)]
         controls[0].send(b"STATUS\nQUIT\n")
         knock(clientContext(otherAuthority().client(EVE)))
         for _ in range(2):

@@ -12,6 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tcpsvc.expecting import MAX_LEFT_OUT, PATIENCE, Expecting
 
 
+def _always() -> bool:
+    """
+    Nobody else ever waits.
+    """
+    return True
+
+
 class ExpectingTests(SynchronousTestCase):
     """
     Tests for L{Expecting}.
@@ -24,7 +31,8 @@ class ExpectingTests(SynchronousTestCase):
         self.now = 0.0
         self.comesAt = 0.0
         self.looks = 0
-        self.expecting = Expecting(self.poll, lambda: self.now)
+        self.mayWait = True
+        self.expecting = Expecting(self.poll, lambda: self.now, lambda: self.mayWait)
 
     def poll(self, timeout: float) -> bool:
         """
@@ -89,16 +97,24 @@ class ExpectingTests(SynchronousTestCase):
         self.assertFalse(self.come(0))
         self.assertTrue(self.come(0))
 
+    def test_othersWait(self) -> None:
+        """
+        While others have to wait meanwhile, nothing is expected.
+        """
+        self.mayWait = False
+        self.assertFalse(self.come(0))
+        self.assertEqual(0, self.looks)
+
     def test_descriptor(self) -> None:
         """
         A socket is looked at: octets can be read, and so can an end.
         """
         here, there = socket.socketpair()
         self.addCleanup(here.close)
-        self.assertFalse(Expecting.of(here.fileno()).come())
+        self.assertFalse(Expecting.of(here.fileno(), _always).come())
         there.send(b"x")
-        self.assertTrue(Expecting.of(here.fileno()).come())
+        self.assertTrue(Expecting.of(here.fileno(), _always).come())
         here.recv(1)
-        self.assertFalse(Expecting.of(here.fileno()).come())
+        self.assertFalse(Expecting.of(here.fileno(), _always).come())
         there.close()
-        self.assertTrue(Expecting.of(here.fileno()).come())
+        self.assertTrue(Expecting.of(here.fileno(), _always).come())

@@ -5,9 +5,11 @@ Tests for L{tcpsvc.pending}.
 from __future__ import annotations
 
 import contextlib
+import secrets
+from operator import itemgetter
 
 from OpenSSL import SSL
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory
@@ -17,11 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tcpsvc.identity import fingerprintOf
-from tcpsvc.pending import Knock
-from tcpsvc.tls import ServerConnection, ServerTLS
-from tcpsvc.turns import SPACING
+from tcpsvc.pending import READ_BURST, READ_RATE, Knock, groupOf
+from tcpsvc.tls import ALPN_CONTROL, ServerConnection, ServerTLS
+from tcpsvc.turns import LOCK_STEP_FACTOR, TURN_BUDGET
 from tests.certificates import authority, otherAuthority
-from tests.peers import House, Peer, clientContext, serverMaterial
+from tests.peers import House, Peer, clientContext, namedPair, serverMaterial
 
 DISPLACED = "displaced by a newer connection"
 
@@ -70,6 +72,7 @@ class SilenceTests(SynchronousTestCase):
         """
         self.tls = _CountingTLS(serverMaterial(), "1.3")
         self.house = House(tls=self.tls, limit=2)
+        self.house.cost = TURN_BUDGET
 
     def test_costsNoTLS(self) -> None:
         """
@@ -85,9 +88,10 @@ class SilenceTests(SynchronousTestCase):
         TLS begins with the first octets, once, however they are cut.
         """
         peer = self.house.knock()
-        for octet in _hello():
-            peer.protocol.dataReceived(bytes([octet]))
-            self.house.clock.advance(0)
+        hello = _hello()
+        for at in range(0, len(hello), 7):
+            peer.protocol.dataReceived(hello[at : at + 7])
+            self.house.clock.advance(1 / READ_RATE)
         self.assertEqual(1, self.tls.made)
         self.assertNotEqual(b"", bytes(peer.socket.written))
 
@@ -107,20 +111,29 @@ class SilenceTests(SynchronousTestCase):
         self.assertNotEqual(b"", bytes(second.socket.written))
         self.assertFalse(second.socket.paused)
 
-    def test_atWork(self) -> None:
+    def test_holderFirst(self) -> None:
         """
-        While somebody is at work in session the next turn is a while away; a
-        single newcomer does not wait at all.
+        While the holder is in lock-step the next turn is a while away; a single
+        newcomer does not wait at all.
         """
-        self.house.atWork = True
+        self.house = House(tls=self.tls, limit=8)
+        alice = self.house.visit()
+        made = self.tls.made
+        self.house.cost = TURN_BUDGET
+        spacing = TURN_BUDGET * LOCK_STEP_FACTOR
         first, second = self.house.knock(), self.house.knock()
+        alice.send(b"NOOP\n")
         first.protocol.dataReceived(_hello())
-        self.assertEqual(1, self.tls.made)
+        self.assertEqual(made + 1, self.tls.made)
         second.protocol.dataReceived(_hello())
-        self.house.clock.advance(SPACING * 0.9)
-        self.assertEqual(1, self.tls.made)
-        self.house.clock.advance(SPACING * 0.2)
-        self.assertEqual(2, self.tls.made)
+        for _ in range(9):
+            self.house.clock.advance(spacing / 10)
+            alice.send(b"NOOP\n")
+        self.assertEqual(made + 1, self.tls.made)
+        for _ in range(3):
+            self.house.clock.advance(spacing / 10)
+            alice.send(b"NOOP\n")
+        self.assertEqual(made + 2, self.tls.made)
 
     def test_goneBeforeItsTurn(self) -> None:
         """
@@ -145,8 +158,8 @@ class SilenceTests(SynchronousTestCase):
         first, second = self.house.knock(), self.house.knock()
         first.protocol.dataReceived(_hello())
         second.protocol.dataReceived(_hello())
-        for _ in range(2):
-            self.house.knock()
+        self.patch(secrets, "choice", itemgetter(-1))
+        self.house.knock()
         self.house.clock.advance(0)
         self.assertEqual(1, self.tls.made)
         self.assertTrue(second.socket.aborted)
@@ -225,6 +238,128 @@ class SilenceTests(SynchronousTestCase):
         self.assertEqual(b"", transport.value())
 
 
+class ShareTests(SynchronousTestCase):
+    """
+    What is read from those who do not hold the slot.
+    """
+
+    def setUp(self) -> None:
+        """
+        A house whose slot alice holds.
+        """
+        self.house = House(limit=8, reconnectRate=2)
+        self.alice = self.house.visit("alice")
+
+    def test_holder(self) -> None:
+        """
+        What the holder sends is answered at once, however often.
+        """
+        self.house.cost = 1
+        for _ in range(200):
+            self.alice.received.clear()
+            self.alice.protocol.dataReceived(self.sealed(self.alice, b"NOOP\n"))
+            self.alice.pump()
+            self.assertEqual(["200 OK"], self.alice.lines)
+
+    def sealed(self, peer: Peer, data: bytes) -> bytes:
+        """
+        What a client puts on the wire.
+        """
+        assert peer.tls is not None
+        peer.tls.send(data)
+        return peer.tls.bio_read(65536)
+
+    def test_control(self) -> None:
+        """
+        What comes on a control connection waits for its turn, and is not read
+        meanwhile; so do whole and empty lines, and key updates.
+        """
+        asker = self.house.visit("bob", ALPN_CONTROL)
+        self.house.cost = TURN_BUDGET
+        self.house.clock.advance(1)
+        other = self.house.knock()
+        other.protocol.dataReceived(_hello())
+        asker.received.clear()
+        asker.protocol.dataReceived(self.sealed(asker, b"WHO\n"))
+        asker.pump()
+        self.assertEqual(b"", bytes(asker.received))
+        self.assertTrue(asker.socket.paused)
+        self.house.clock.advance(0)
+        self.assertFalse(asker.socket.paused)
+        asker.pump()
+        self.assertEqual("200 alice", asker.lines[0][:9])
+
+    def test_reads(self) -> None:
+        """
+        Only so many times a second something is read, whatever it is.
+        """
+        asker = self.house.visit("bob", ALPN_CONTROL)
+        reads = 0
+        for _ in range(1000):
+            if not asker.socket.paused:
+                asker.protocol.dataReceived(self.sealed(asker, b"\n"))
+                reads += 1
+            self.house.clock.advance(0.001)
+        self.assertLessEqual(reads, READ_BURST + READ_RATE + 1)
+        self.assertGreater(reads, READ_RATE)
+
+    def test_closing(self) -> None:
+        """
+        The same holds for who was refused and does not close.
+        """
+        bob = self.house.visit("bob")
+        self.assertEqual("421 BUSY", bob.lines[0][:8])
+        self.assertEqual("closed", bob.ending)
+        carol = self.house.knock(clientContext(namedPair("carol")))
+        carol.answersClose = False
+        carol.shakeHands()
+        reads = 0
+        for _ in range(1000):
+            if not carol.socket.paused:
+                carol.protocol.dataReceived(b"x" * 4096)
+                reads += 1
+            self.house.clock.advance(0.001)
+        self.assertLessEqual(reads, READ_BURST + READ_RATE + 1)
+        self.assertEqual("", carol.ending)
+
+    def test_lost(self) -> None:
+        """
+        No timer stays of a connection that is lost while it waits.
+        """
+        asker = self.house.visit("bob", ALPN_CONTROL)
+        self.house.clock.advance(61)
+        while not asker.socket.paused:
+            asker.protocol.dataReceived(self.sealed(asker, b"\n"))
+        asker.vanish()
+        self.alice.vanish()
+        self.house.clock.advance(0)
+        self.assertEqual([], self.house.clock.getDelayedCalls())
+
+    def test_failures(self) -> None:
+        """
+        An address whose handshakes fail again and again waits before the next, up to
+        a second; others do not, nor do silent connections count.
+        """
+        for _ in range(10):
+            self.house.knock(host="192.0.2.66").hangUp()
+        self.assertEqual(0, self.house.admission.reconnections.delay("192.0.2.66"))
+        for _ in range(5):
+            junk = self.house.knock(host="192.0.2.66")
+            junk.sendRaw(b"GET / HTTP/1.1\r\n\r\n")
+            self.house.advance(1)
+            self.assertEqual("closed", junk.ending)
+        for _ in range(5):
+            junk = self.house.knock(host="192.0.2.66")
+            junk.sendRaw(b"GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual("", junk.ending)
+        self.assertTrue(junk.socket.paused)
+        other = self.house.knock(host="192.0.2.67")
+        other.shakeHands()
+        self.assertEqual("421 BUSY", other.lines[0][:8])
+        self.house.advance(1)
+        self.assertEqual("closed", junk.ending)
+
+
 class DisplacementTests(SynchronousTestCase):
     """
     More connections than may be pending.
@@ -236,6 +371,8 @@ class DisplacementTests(SynchronousTestCase):
         """
         self.tls = _CountingTLS(serverMaterial(), "1.3")
         self.house = House(tls=self.tls, limit=3)
+        # Chance chooses the oldest.
+        self.patch(secrets, "choice", itemgetter(0))
 
     def ended(self) -> list[int]:
         """
@@ -328,15 +465,75 @@ class DisplacementTests(SynchronousTestCase):
         A connection in the middle of its handshake can be displaced too, and
         is told of once.
         """
-        first = self.house.knock()
-        first.reads = False
-        first.shakeHands()
-        self.assertEqual(1, self.tls.made)
+        for last in (1, 2, 3):
+            peer = self.house.knock(host=f"192.0.2.{last}")
+            peer.reads = False
+            peer.shakeHands()
+        self.assertEqual(3, self.tls.made)
+        self.house.knock(host="192.0.2.4")
+        self.assertEqual([0], self.ended())
+        self.assertEqual("reset", self.house.peers[0].ending)
+        self.assertEqual([("192.0.2.1:49152", DISPLACED)], _failures(self.house))
+
+    def test_silentFirst(self) -> None:
+        """
+        While there are connections that have sent nothing, none is displaced whose
+        handshake has begun, though its address has more.
+        """
+        for _ in range(2):
+            peer = self.house.knock()
+            peer.reads = False
+            peer.shakeHands()
         for last in (2, 3, 4):
             self.house.knock(host=f"192.0.2.{last}")
-        self.assertEqual([0], self.ended())
-        self.assertEqual("reset", first.ending)
-        self.assertEqual([("192.0.2.1:49152", DISPLACED)], _failures(self.house))
+        self.assertEqual([2, 3], self.ended())
+
+    def test_newcomerStays(self) -> None:
+        """
+        A newcomer is not displaced itself, though it is the only one that has sent
+        nothing.
+        """
+        for _ in range(4):
+            peer = self.house.knock()
+            self.assertEqual("", peer.ending)
+            peer.reads = False
+            peer.shakeHands()
+
+    def test_atRandom(self) -> None:
+        """
+        Chance chooses among equals: all of the address that has most which have sent
+        nothing.
+        """
+        chosen: list[list[str]] = []
+
+        def choice(among: list[Knock]) -> Knock:
+            chosen.append([knock.group for knock in among])
+            return among[-1]
+
+        self.patch(secrets, "choice", choice)
+        for last in (1, 2, 2, 3):
+            self.house.knock(host=f"192.0.2.{last}")
+        self.assertEqual([["192.0.2.2", "192.0.2.2"]], chosen)
+        self.assertEqual([2], self.ended())
+
+    def test_groups(self) -> None:
+        """
+        An IPv6 network of 64 bits counts as one address, and an IPv4 address as
+        itself, however it is written.
+        """
+        for host, group in (
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::9", "2001:db8:1:2::"),
+            ("2001:db8:1:3::9", "2001:db8:1:3::"),
+            ("fe80::1%eth0", "fe80::"),
+        ):
+            with self.subTest(host):
+                address = IPv6Address("TCP", host, 1)
+                self.assertEqual(group, groupOf(address))
+        self.assertEqual("unix", groupOf(UNIXAddress(b"/x")))
+        self.assertEqual("unix", groupOf(None))
 
     def test_settledIsNotCounted(self) -> None:
         """
@@ -383,9 +580,9 @@ class DisplacementTests(SynchronousTestCase):
         All peers on a UNIX socket count as one address.
         """
         first = self.house.secure.buildProtocol(UNIXAddress(None))
-        self.assertEqual("unix", first.host)
+        self.assertEqual("unix", first.group)
         self.assertEqual(
-            first.host, self.house.secure.buildProtocol(UNIXAddress(b"/x")).host
+            first.group, self.house.secure.buildProtocol(UNIXAddress(b"/x")).group
         )
 
     def test_timeoutDoesNotRunOn(self) -> None:

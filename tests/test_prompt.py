@@ -45,6 +45,13 @@ The room of a system that takes whatever it is given.
 """
 
 
+def _always() -> bool:
+    """
+    Nobody else ever waits.
+    """
+    return True
+
+
 class FakeSocket:
     """
     A socket whose system takes so many octets, or none at all.
@@ -618,10 +625,10 @@ class ExpectMoreTests(SynchronousTestCase):
         inner = Protocol()
         wrapper = ProtocolWrapper(WrappingFactory(Factory()), inner)
         wrapper.makeConnection(end.transport)
-        expectMore(inner.transport)
+        expectMore(inner.transport, _always)
         self.assertFalse(more[0].come())
         there.send(b"x")
-        self.assertTrue(Expecting.of(here.fileno()).come())
+        self.assertTrue(Expecting.of(here.fileno(), _always).come())
 
     def test_others(self) -> None:
         """
@@ -629,7 +636,7 @@ class ExpectMoreTests(SynchronousTestCase):
         """
         for other in (StringTransport(), End(tcp.Server).transport):
             before = dict(vars(other))
-            expectMore(other)
+            expectMore(other, _always)
             self.assertEqual(before, vars(other))
 
 

@@ -29,12 +29,11 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tcpsvc import service as serviceModule
-from tcpsvc.admission import AT_WORK
 from tcpsvc.commands import command, commandsOf
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.service import ExclusiveService, Settings, StartError
 from tcpsvc.tls import ALPN_CONTROL
-from tcpsvc.turns import SPACING
+from tcpsvc.turns import ACTIVE, LOCK_STEP_FACTOR, TURN_BUDGET, Turns
 from tcpsvc.wire import Request
 from tests.certificates import authority
 from tests.peers import Peer, clientContext, namedPair, serverMaterial
@@ -164,6 +163,7 @@ class ServiceTestCase(SynchronousTestCase):
             maxSession=28800.0,
             handshakeTimeout=10.0,
             maxPending=16,
+            reconnectRate=0,
         )
         return ExclusiveService(
             evolve(settings, **changes),
@@ -201,7 +201,7 @@ class ServiceTestCase(SynchronousTestCase):
         peer = Peer(self.reactor.ports[port].factory, context).shakeHands()
         for _ in range(2):
             if not peer.lines:
-                self.reactor.advance(SPACING)
+                self.reactor.advance(ACTIVE)
                 peer.pump()
         return peer
 
@@ -337,7 +337,14 @@ class StartTests(ServiceTestCase):
         self.start()
         alice = self.visit()
         context = clientContext(namedPair("bob"))
-        self.reactor.advance(2 * AT_WORK)
+        spent = iter(range(1_000_000))
+        self.service._pending.turns = Turns(
+            self.reactor,
+            self.service._admission.quiet,
+            lambda: next(spent) * TURN_BUDGET,
+        )
+        spacing = TURN_BUDGET * LOCK_STEP_FACTOR
+        self.reactor.advance(2 * ACTIVE)
         for asks in (False, True):
             if asks:
                 alice.send(b"NOOP\r\n")
@@ -345,7 +352,10 @@ class StartTests(ServiceTestCase):
             self.reactor.advance(0)
             bob.pump()
             self.assertEqual(asks, bob.lines == [])
-            self.reactor.advance(SPACING)
+            for _ in range(10):
+                if asks:
+                    alice.send(b"NOOP\r\n")
+                self.reactor.advance(spacing / 9)
             bob.pump()
             self.assertTrue(bob.lines[0].startswith("421 BUSY"))
 

@@ -10,7 +10,19 @@ from typing import cast
 from twisted.internet.interfaces import IReactorTime
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.turns import SPACING, Turns
+from tcpsvc.turns import (
+    ACTIVE,
+    LOCK_STEP,
+    LOCK_STEP_FACTOR,
+    MAX_PAUSE,
+    TURN_BUDGET,
+    Turns,
+)
+
+COST = TURN_BUDGET * 2
+"""
+Seconds that a piece of work takes here: one a turn.
+"""
 
 
 class Reactor:
@@ -52,11 +64,16 @@ class TurnsTests(SynchronousTestCase):
         Nothing is done yet.
         """
         self.reactor = Reactor()
-        self.atWork = False
-        self.turns = Turns(cast(IReactorTime, self.reactor), lambda: self.atWork)
+        self.quiet = float("inf")
+        self.spent = 0.0
+        self.turns = Turns(
+            cast(IReactorTime, self.reactor), lambda: self.quiet, lambda: self.spent
+        )
         self.done: list[str] = []
 
-    def work(self, name: str, wanted: bool = True) -> Callable[[], bool]:
+    def work(
+        self, name: str, wanted: bool = True, cost: float = COST
+    ) -> Callable[[], bool]:
         """
         @return: Work that keeps its name, if it is still wanted.
         """
@@ -64,28 +81,35 @@ class TurnsTests(SynchronousTestCase):
         def work() -> bool:
             if wanted:
                 self.done.append(name)
+                self.spent += cost
             return wanted
 
         return work
+
+    def do(self, name: str, group: str = "", cost: float = COST) -> bool:
+        """
+        Bring a piece of work.
+        """
+        return self.turns.do(group, self.work(name, cost=cost))
 
     def test_first(self) -> None:
         """
         The first work of a turn is done at once.
         """
-        self.assertTrue(self.turns.do(self.work("a")))
+        self.assertTrue(self.do("a"))
         self.assertEqual(["a"], self.done)
 
     def test_oneATurn(self) -> None:
         """
         What comes after it waits, in order, for a turn of its own.
         """
-        self.turns.do(self.work("a"))
-        self.assertFalse(self.turns.do(self.work("b")))
-        self.assertFalse(self.turns.do(self.work("c")))
+        self.do("a")
+        self.assertFalse(self.do("b"))
+        self.assertFalse(self.do("c"))
         self.assertEqual(["a"], self.done)
         self.reactor.turn()
         self.assertEqual(["a", "b"], self.done)
-        self.assertFalse(self.turns.do(self.work("d")))
+        self.assertFalse(self.do("d"))
         self.reactor.turn()
         self.reactor.turn()
         self.assertEqual(["a", "b", "c", "d"], self.done)
@@ -95,81 +119,128 @@ class TurnsTests(SynchronousTestCase):
         In the next turn the first work is done at once again, and nothing is left
         to be called when there is nothing to do.
         """
-        self.turns.do(self.work("a"))
+        self.do("a")
         self.reactor.turn()
         self.assertEqual([], self.reactor.calls)
-        self.assertTrue(self.turns.do(self.work("b")))
+        self.assertTrue(self.do("b"))
         self.assertEqual(["a", "b"], self.done)
 
-    def test_atWork(self) -> None:
+    def test_budget(self) -> None:
         """
-        While somebody is at work the first piece is done at once, and each one
-        after it a while later.
+        Several short pieces are done in one turn, until they have taken long enough.
         """
-        self.atWork = True
-        self.assertTrue(self.turns.do(self.work("a")))
+        cost = TURN_BUDGET / 2.5
+        for name in "abcde":
+            self.do(name, cost=cost)
+        self.assertEqual(["a", "b", "c"], self.done)
         self.reactor.turn()
-        self.assertFalse(self.turns.do(self.work("b")))
-        self.assertFalse(self.turns.do(self.work("c")))
+        self.assertEqual(["a", "b", "c", "d", "e"], self.done)
+
+    def test_groups(self) -> None:
+        """
+        Groups take turns, however much work one of them brings.
+        """
+        for name in ("a1", "a2", "a3", "a4", "b1", "c1", "b2"):
+            self.do(name, group=name[0])
+        for _ in range(7):
+            self.reactor.turn()
+        self.assertEqual(["a1", "a2", "b1", "c1", "a3", "b2", "a4"], self.done)
+
+    def test_lockStep(self) -> None:
+        """
+        While the holder is in lock-step the first piece is done at once, and each one
+        after it when many times as long has passed as that took.
+        """
+        self.quiet = 0
+        spacing = COST * LOCK_STEP_FACTOR
+        self.assertTrue(self.do("a"))
+        self.reactor.turn()
+        self.assertFalse(self.do("b"))
+        self.assertFalse(self.do("c"))
         for due in ("ab", "abc"):
-            self.reactor.turn(SPACING * 0.4)
-            self.reactor.turn(SPACING * 0.4)
+            for _ in range(16):
+                self.reactor.turn(spacing / 20)
             self.assertEqual(list(due[:-1]), self.done)
-            self.reactor.turn(SPACING * 0.3)
+            for _ in range(6):
+                self.reactor.turn(spacing / 20)
             self.assertEqual(list(due), self.done)
-        self.reactor.turn(SPACING)
+        for _ in range(22):
+            self.reactor.turn(spacing / 20)
         self.assertEqual([], self.reactor.calls)
-        self.assertTrue(self.turns.do(self.work("d")))
+        self.assertTrue(self.do("d"))
 
-    def test_workIsOver(self) -> None:
+    def test_notLockStep(self) -> None:
         """
-        When nobody is at work any more nothing is to be waited for.
+        A holder that sends nothing for a while has half of the time.
         """
-        self.atWork = True
-        self.turns.do(self.work("a"))
+        self.quiet = LOCK_STEP
+        self.do("a")
         self.reactor.turn()
-        self.atWork = False
-        self.assertTrue(self.turns.do(self.work("b")))
+        self.assertFalse(self.do("b"))
+        self.reactor.turn(COST / 2)
+        self.assertEqual(["a"], self.done)
+        self.reactor.turn(COST / 2)
+        self.assertEqual(["a", "b"], self.done)
 
-    def test_workIsOverMeanwhile(self) -> None:
+    def test_notLockStepAnyMore(self) -> None:
         """
-        What waits for its time then is done when that has come, all of it, and
-        what comes meanwhile stays behind it.
+        That the holder is not in lock-step is noticed soon.
         """
-        self.atWork = True
-        for name in "abc":
-            self.turns.do(self.work(name))
+        self.quiet = 0
+        self.do("a", cost=1)
         self.reactor.turn()
-        self.atWork = False
-        self.assertFalse(self.turns.do(self.work("d")))
-        self.reactor.turn(SPACING)
-        self.reactor.turn()
-        self.reactor.turn()
-        self.assertEqual(["a", "b", "c", "d"], self.done)
+        self.do("b")
+        self.reactor.turn(0.0001)
+        self.quiet = LOCK_STEP
+        self.reactor.turn(MAX_PAUSE)
+        self.assertEqual(["a", "b"], self.done)
 
-    def test_clockBack(self) -> None:
+    def test_longest(self) -> None:
         """
-        A clock that was set back makes nobody wait until it was caught up.
+        Nothing waits longer than a tenth of a second for the holder.
         """
-        self.atWork = True
-        self.turns.do(self.work("a"))
+        self.quiet = 0
+        self.do("a", cost=1)
+        self.do("b")
+        for _ in range(round(MAX_PAUSE / LOCK_STEP)):
+            self.reactor.turn(LOCK_STEP)
+        self.reactor.turn(LOCK_STEP)
+        self.assertEqual(["a", "b"], self.done)
+
+    def test_inactive(self) -> None:
+        """
+        Behind a holder that has sent nothing for longer nothing waits.
+        """
+        self.quiet = 0
+        self.do("a")
         self.reactor.turn()
-        self.reactor.now -= 3600
-        self.assertTrue(self.turns.do(self.work("b")))
+        self.quiet = ACTIVE
+        self.assertTrue(self.do("b"))
+
+    def test_empty(self) -> None:
+        """
+        It is known whether work waits.
+        """
+        self.do("a")
+        self.assertTrue(self.turns.empty)
+        self.do("b")
+        self.assertFalse(self.turns.empty)
+        self.reactor.turn()
+        self.assertTrue(self.turns.empty)
 
     def test_unwanted(self) -> None:
         """
         Work that is not wanted any more takes nobody's turn.
         """
-        self.turns.do(self.work("a"))
+        self.do("a")
         for _ in range(1000):
-            self.turns.do(self.work("stale", wanted=False))
-        self.turns.do(self.work("b"))
+            self.turns.do("", self.work("stale", wanted=False))
+        self.do("b")
         self.reactor.turn()
         self.assertEqual(["a", "b"], self.done)
         self.reactor.turn()
-        self.assertTrue(self.turns.do(self.work("stale", wanted=False)))
-        self.assertTrue(self.turns.do(self.work("c")))
+        self.assertTrue(self.turns.do("", self.work("stale", wanted=False)))
+        self.assertTrue(self.do("c"))
 
     def test_raises(self) -> None:
         """
@@ -179,10 +250,10 @@ class TurnsTests(SynchronousTestCase):
         def fail() -> bool:
             raise RuntimeError("no")
 
-        self.assertRaises(RuntimeError, self.turns.do, fail)
-        self.assertTrue(self.turns.do(self.work("a")))
-        self.turns.do(fail)
-        self.turns.do(self.work("b"))
+        self.assertRaises(RuntimeError, self.turns.do, "", fail)
+        self.assertTrue(self.do("a"))
+        self.turns.do("", fail)
+        self.do("b")
         self.assertRaises(RuntimeError, self.reactor.turn)
         self.reactor.turn()
         self.assertEqual(["a", "b"], self.done)
