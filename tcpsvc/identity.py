@@ -14,6 +14,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tcpsvc.escapes import excerpt, excerpts
+
 MAX_NAME_LENGTH = 64
 """
 The longest common name, in octets of UTF-8. X.520 (ub-common-name) counts
@@ -25,8 +27,14 @@ class UnacceptableCertificate(ValueError):
     """
     A certificate names nobody whom the service could let in.
 
-    The message is a phrase for people, without the subject.
+    The message is a phrase for people, without anything that the peer has chosen.
+
+    @ivar detail: What else is known, shortened; empty if that is nothing.
     """
+
+    def __init__(self, problem: str, detail: str = "") -> None:
+        super().__init__(problem)
+        self.detail = detail
 
 
 @frozen
@@ -39,7 +47,7 @@ class Identity:
     @ivar serial: The certificate's serial number in lower-case hex.
     @ivar fingerprint: The SHA-256 of the certificate (DER) in lower-case hex.
     @ivar names: The subject alternative names, each with its type before it,
-        as in C{"DNS:bench.example"}.
+        as in C{"DNS:bench.example"}, shortened by L{tcpsvc.escapes.excerpts}.
     """
 
     name: str
@@ -117,9 +125,9 @@ def identityFrom(certificate: x509.Certificate) -> Identity:
         )
     return Identity(
         name=name,
-        serial=format(certificate.serial_number, "x"),
+        serial=excerpt(format(certificate.serial_number, "x")),
         fingerprint=fingerprintOf(certificate),
-        names=alternativeNames(certificate),
+        names=excerpts(alternativeNames(certificate)),
     )
 
 

@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.doorway import Doorway
-from tcpsvc.escapes import printable
 from tcpsvc.events import HANDSHAKE_FAILED
 from tcpsvc.flood import Flood
 from tcpsvc.sockets import Closing, Transport, tune, written
@@ -240,13 +239,10 @@ class Knock(Protocol):
         @param why: In words; what was found of the certificate says more.
         """
         judgement = self._judgement
-        record: dict[str, object] = {
+        details, more = judgement.account()
+        record = {
             "address": written(self._address),
             "reason": judgement.refusal or why,
+            **details,
         }
-        more = ""
-        shown = judgement.shown
-        if shown is not None:
-            record["certificate"] = shown
-            more = f" ({printable(str(shown['subject']))})"
         self.factory.flood.tell(HANDSHAKE_FAILED, record, more)

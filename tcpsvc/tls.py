@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
@@ -19,15 +20,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from tcpsvc.certificates import Description, encodedOf, reading
+from tcpsvc.certificates import describe as describeCertificate
+from tcpsvc.escapes import excerpt, printable
 from tcpsvc.identity import (
     Identity,
     UnacceptableCertificate,
-    alternativeNames,
-    fingerprintOf,
     identityFrom,
     isForClients,
     isForServers,
@@ -177,19 +180,66 @@ def _publicOctets(owner: x509.Certificate | PrivateKey) -> bytes:
 @define
 class Judgement:
     """
-    What was found of a client's certificate in the handshake.
+    What was found of a client in the handshake.
 
-    @ivar refusal: Why it was refused, in words; empty if it was not.
+    @ivar refusal: Why it was refused, in words of ours; empty if it was not.
+    @ivar detail: What else is known of that: shortened, and partly the client's choice.
     @ivar certificate: What the client showed; L{None} if it showed nothing.
     """
 
     refusal: str = ""
-    certificate: x509.Certificate | None = None
+    detail: str = ""
+    certificate: X509 | None = None
+
+    def refuse(self, refusal: str, detail: str = "") -> None:
+        """
+        Refuse the client.
+        """
+        self.refusal, self.detail = refusal, detail
 
     @property
     def shown(self) -> dict[str, object] | None:
-        """What the certificate says of itself, for log and trail."""
-        return None if self.certificate is None else _shown(self.certificate)
+        """What the certificate says of itself, for the trail."""
+        description = self._description
+        return None if description is None else description.asRecord()
+
+    @property
+    def _description(self) -> Description | None:
+        """What the certificate says of itself."""
+        if self.certificate is None:
+            return None
+        return describeCertificate(self.certificate)
+
+    def account(self) -> tuple[dict[str, object], str]:
+        """
+        What is to be told of a failed handshake beside address and reason.
+
+        @return: Fields of the record, and what a line of the log has.
+        """
+        record: dict[str, object] = {}
+        description = self._description
+        detail = self.detail
+        if description is not None:
+            detail = detail or description.problem
+        if detail:
+            record["detail"] = detail
+        if description is not None:
+            record["certificate"] = description.asRecord()
+        more = [text for text in (detail, str(description or "")) if text]
+        return record, f" ({printable('; '.join(more))})" if more else ""
+
+
+class NoCommonProtocol(SSL.Error):
+    """
+    A client offers only application protocols (RFC 7301) that are not known here.
+
+    Raised in the callback that selects one, it becomes the alert
+    C{no_application_protocol}. Twisted needs a subclass of L{SSL.Error} to end the
+    connection in order; the argument is as OpenSSL's errors have it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([("tcpsvc", "ALPN", "no application protocol")])
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -202,14 +252,25 @@ class ServerTLS:
     tickets and no session cache, so that each handshake is judged in full.
     """
 
-    def __init__(self, material: ServerMaterial, minimum: str) -> None:
+    def __init__(
+        self,
+        material: ServerMaterial,
+        minimum: str,
+        protocols: Container[bytes] = (ALPN_SESSION, ALPN_CONTROL),
+    ) -> None:
         """
         @param minimum: The lowest version of TLS, a key of L{VERSIONS}.
+        @param protocols: The application protocols (RFC 7301) that are served. A
+            client that offers only others is refused. If empty, what clients offer is
+            ignored.
         """
+        self._protocols = protocols
         self._context = _serverContext(material, VERSIONS[minimum])
         self._context.set_verify(
             SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._judge
         )
+        if protocols:
+            self._context.set_alpn_select_callback(self._chooseProtocol)
         # Twisted keeps the connection's app data for itself.
         self._judgements: WeakKeyDictionary[SSL.Connection, Judgement] = (
             WeakKeyDictionary()
@@ -246,17 +307,34 @@ class ServerTLS:
         judgement = self._judgements[connection]
         if valid and depth > 0:
             return not judgement.refusal
-        certificate = shown.to_cryptography()
         if depth == 0 or judgement.certificate is None:
-            judgement.certificate = certificate
+            judgement.certificate = shown
         if not valid:
-            judgement.refusal = _REASONS.get(error, f"OpenSSL's verify error {error}")
+            judgement.refuse(_REASONS.get(error, f"OpenSSL's verify error {error}"))
         else:
             try:
-                _clientFrom(certificate)
+                _clientFrom(shown)
             except UnacceptableCertificate as problem:
-                judgement.refusal = str(problem)
+                judgement.refuse(str(problem), problem.detail)
         return not judgement.refusal
+
+    def _chooseProtocol(
+        self, connection: SSL.Connection, offered: list[bytes]
+    ) -> bytes:
+        """
+        The first protocol of the client's that is served. Called only for clients
+        that offer any.
+
+        @raise NoCommonProtocol: If there is none (RFC 7301, section 3.2).
+        """
+        for protocol in offered:
+            if protocol in self._protocols:
+                return protocol
+        names = b", ".join(offered).decode("ascii", "backslashreplace")
+        self.judgementOf(connection).refuse(
+            "no application protocol in common", f"offered: {excerpt(names)}"
+        )
+        raise NoCommonProtocol()
 
 
 def whyFailed(judgement: Judgement, error: BaseException | None) -> str:
@@ -267,6 +345,10 @@ def whyFailed(judgement: Judgement, error: BaseException | None) -> str:
     """
     if judgement.refusal:
         return judgement.refusal
+    if isinstance(error, UnacceptableCertificate):
+        return str(error)
+    if not isinstance(error, SSL.Error | ConnectionClosed | None):
+        return "internal error"
     if not isinstance(error, SSL.Error) or not error.args or not error.args[0]:
         return "the client left"
     problem = error.args[0]
@@ -280,20 +362,32 @@ def identityOfPeer(connection: SSL.Connection) -> Identity:
     @return: Who the verified certificate says the client is.
     @raise UnacceptableCertificate: If it names nobody.
     """
-    certificate = connection.get_peer_certificate(as_cryptography=True)
-    if certificate is None:
+    shown = connection.get_peer_certificate()
+    if shown is None:
         raise UnacceptableCertificate("no certificate")
-    return _clientFrom(certificate)
+    return _clientFrom(shown)
+
+
+def _clientFrom(shown: X509) -> Identity:
+    """
+    Which client a certificate names.
+
+    @raise UnacceptableCertificate: If it names nobody, is not for clients, or cannot
+        be read.
+    """
+    with reading():
+        return _clientOf(encodedOf(shown))
 
 
 @lru_cache(maxsize=MAX_REMEMBERED_CLIENTS)
-def _clientFrom(certificate: x509.Certificate) -> Identity:
+def _clientOf(encoded: bytes) -> Identity:
     """
-    Which client a certificate names. That depends on its octets only, and so it is
+    Which client a certificate names. That depends on its bytes only, and so it is
     read once, not in each handshake.
 
-    @raise UnacceptableCertificate: If it names nobody, or is not for clients.
+    @param encoded: The certificate, in DER.
     """
+    certificate = x509.load_der_x509_certificate(encoded)
     if not isForClients(certificate):
         raise UnacceptableCertificate("wrong purpose")
     return identityFrom(certificate)
@@ -336,7 +430,6 @@ def _serverContext(material: ServerMaterial, minimum: int) -> SSL.Context:
     if material.crl is not None:
         store.add_crl(material.crl)
         store.set_flags(X509StoreFlags.CRL_CHECK)
-    context.set_alpn_select_callback(_chooseProtocol)
     return context
 
 
@@ -355,32 +448,3 @@ def _intermediates(material: ServerMaterial) -> list[x509.Certificate]:
         between.append(issuer)
         last = issuer
     return between
-
-
-def _shown(certificate: x509.Certificate) -> dict[str, object]:
-    """
-    What a certificate that was not accepted says of itself.
-    """
-    try:
-        names = list(alternativeNames(certificate))
-    except ValueError:
-        names = []
-    return {
-        "subject": certificate.subject.rfc4514_string(),
-        "serial": format(certificate.serial_number, "x"),
-        "fingerprint": fingerprintOf(certificate),
-        "names": names,
-    }
-
-
-def _chooseProtocol(
-    _: SSL.Connection, offered: list[bytes]
-) -> bytes | SSL._NoOverlappingProtocols:
-    """
-    The first protocol of the client's that is known here, or none: then
-    the handshake goes on without, as it does for clients that offer nothing.
-    """
-    for protocol in offered:
-        if protocol in (ALPN_SESSION, ALPN_CONTROL):
-            return protocol
-    return SSL.NO_OVERLAPPING_PROTOCOLS
