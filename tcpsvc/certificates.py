@@ -112,7 +112,7 @@ def describe(shown: X509) -> Description:
 
     fingerprint = attempt(lambda: sha256(encodedOf(shown)).hexdigest(), "")
     serial = attempt(lambda: excerpt(format(shown.get_serial_number(), "x")), "")
-    subject, names = "", ()
+    subject, names = "", tuple[str, ...]()
     certificate = attempt(shown.to_cryptography, None)
     if certificate is not None:
         subject = attempt(lambda: excerpt(certificate.subject.rfc4514_string()), "")

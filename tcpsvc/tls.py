@@ -62,7 +62,16 @@ The versions of TLS that may be the minimum.
 
 _CIPHERS_1_2 = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 
+_GROUPS = b"X25519:P-256:P-384"
+_MLKEM_GROUP = b"X25519MLKEM768"
+_FIRST_WITH_MLKEM = 0x30500000  # OpenSSL 3.5
+
 _NO_AUTO_CHAIN = 0x8  # SSL_MODE_NO_AUTO_CHAIN of OpenSSL's ssl.h
+
+INTERNAL_ERROR = "internal error: the log has a traceback"
+"""
+Why a handshake failed if the reason is an error of this program.
+"""
 
 MAX_REMEMBERED_CLIENTS = 256
 """
@@ -99,6 +108,10 @@ _HANDSHAKE_REASONS = {
     "wrong version number": "not TLS",
     "unsupported protocol": "a version of TLS that is not allowed",
     "no shared cipher": "no cipher in common",
+    "no suitable key share": "no key exchange group in common",
+    "no suitable groups": "no key exchange group in common",
+    "excessive message size": "a certificate chain of more than 100 KiB",
+    "asn1 lib": "a certificate that cannot be read",
     "unexpected eof while reading": "the client left",
     "alert unknown ca": "the client does not know this service's CA",
     "alert bad certificate": "the client refuses this service's certificate",
@@ -347,9 +360,11 @@ def whyFailed(judgement: Judgement, error: BaseException | None) -> str:
         return judgement.refusal
     if isinstance(error, UnacceptableCertificate):
         return str(error)
-    if not isinstance(error, SSL.Error | ConnectionClosed | None):
-        return "internal error"
-    if not isinstance(error, SSL.Error) or not error.args or not error.args[0]:
+    if error is None or isinstance(error, ConnectionClosed):
+        return "the client left"
+    if not isinstance(error, SSL.Error):
+        return INTERNAL_ERROR
+    if not error.args or not error.args[0]:
         return "the client left"
     problem = error.args[0]
     words = problem[-1][2] if isinstance(problem, list) else str(error.args[-1])
@@ -406,6 +421,20 @@ def describe(connection: SSL.Connection) -> dict[str, object]:
     }
 
 
+def _restrictGroups(context: SSL.Context) -> None:
+    """
+    Allow the key exchange groups of Mozilla's modern profile, and no others.
+
+    pyOpenSSL has no public call for this. Its bindings have C{SSL_CTX_set1_groups_list}
+    under the name that it had before OpenSSL 1.1.1.
+    """
+    groups = _GROUPS
+    if SSL.OPENSSL_VERSION_NUMBER >= _FIRST_WITH_MLKEM:
+        groups = _MLKEM_GROUP + b":" + groups
+    if SSL._lib.SSL_CTX_set1_curves_list(context._context, groups) != 1:
+        raise RuntimeError(f"OpenSSL does not know all of {groups.decode()}")
+
+
 def _serverContext(material: ServerMaterial, minimum: int) -> SSL.Context:
     """
     The context of all connections that are made until the key files change.
@@ -413,6 +442,7 @@ def _serverContext(material: ServerMaterial, minimum: int) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(minimum)
     context.set_cipher_list(_CIPHERS_1_2)
+    _restrictGroups(context)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import cast
 
+from OpenSSL.crypto import X509
 from twisted.internet import error as errors
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
@@ -33,6 +34,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpsvc.certificates import describe, reading
 from tcpsvc.client.address import Address
 from tcpsvc.client.errors import (
     BackendDown,
@@ -43,13 +45,7 @@ from tcpsvc.client.errors import (
     Unavailable,
 )
 from tcpsvc.client.tls import ClientTLS
-from tcpsvc.identity import (
-    Identity,
-    UnacceptableCertificate,
-    alternativeNames,
-    fingerprintOf,
-    identityFrom,
-)
+from tcpsvc.identity import Identity, UnacceptableCertificate, identityFrom
 from tcpsvc.sockets import Closing, Transport, tune
 from tcpsvc.unreachable import whyUnreachable
 from tcpsvc.wire import ProtocolError, Reply, ReplyParser
@@ -108,18 +104,8 @@ class Arrival(Protocol):
         if self._settled:
             return
         try:
-            certificate = self.transport.getHandle().get_peer_certificate(
-                as_cryptography=True
-            )
-            try:
-                self.server = identityFrom(certificate)
-            except UnacceptableCertificate:
-                self.server = Identity(
-                    name=self._address.name,
-                    serial=format(certificate.serial_number, "x"),
-                    fingerprint=fingerprintOf(certificate),
-                    names=alternativeNames(certificate),
-                )
+            shown = self.transport.getHandle().get_peer_certificate()
+            self.server = _identityOf(shown, self._address)
             agreed = self.transport.negotiatedProtocol
         except Exception:
             self._fail(Failure())
@@ -301,6 +287,24 @@ async def arrive(
     finally:
         if timer.active():
             timer.cancel()
+
+
+def _identityOf(shown: X509, address: Address) -> Identity:
+    """
+    Who a server is: its common name if it has one that can be shown, else the name
+    that it was called by.
+    """
+    try:
+        with reading():
+            return identityFrom(shown.to_cryptography())
+    except UnacceptableCertificate:
+        description = describe(shown)
+        return Identity(
+            address.name,
+            description.serial,
+            description.fingerprint,
+            description.names,
+        )
 
 
 def _late(address: Address, timeout: float) -> CannotReach:

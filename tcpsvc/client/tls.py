@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from tcpsvc.certificates import reading
 from tcpsvc.client.address import Address
 from tcpsvc.client.errors import (
     CertificateRefused,
@@ -29,7 +30,8 @@ from tcpsvc.client.errors import (
     ProtocolViolation,
 )
 from tcpsvc.client.material import ClientMaterial
-from tcpsvc.identity import alternativeNames, isForServers
+from tcpsvc.escapes import excerpts, printable
+from tcpsvc.identity import UnacceptableCertificate, alternativeNames, isForServers
 
 _REASONS = {
     2: "unknown CA",
@@ -151,11 +153,15 @@ class ClientTLS:
             )
         elif depth == 0:
             try:
-                problem = _unsuitable(shown.to_cryptography(), self._address)
-            except ValueError:
-                problem = "the server's certificate cannot be read"
+                with reading():
+                    problem = _unsuitable(shown.to_cryptography(), self._address)
+            except UnacceptableCertificate as error:
+                problem = (
+                    f"the server's certificate cannot be read ({error.detail}); "
+                    "to fix: ask the administrator to renew it (tcpsvc keys renew server)"
+                )
         if problem:
-            self.refusal = CertificateRefused(problem)
+            self.refusal = CertificateRefused(printable(problem))
         return not problem
 
     def explain(self, error: BaseException | None) -> ClientError | None:
@@ -183,7 +189,7 @@ def _unsuitable(certificate: x509.Certificate, address: Address) -> str:
     try:
         verify(certificate, address.name)
     except (VerificationError, CertificateError):
-        names = ", ".join(alternativeNames(certificate)) or "nothing"
+        names = ", ".join(excerpts(alternativeNames(certificate))) or "nothing"
         return (
             f"the server's certificate does not name {address.name}, but {names}: "
             "call it by such a name, or have its keeper add this one"
