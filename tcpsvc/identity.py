@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from attrs import define, frozen
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -175,7 +175,7 @@ def isSignedBy(certificate: x509.Certificate, authority: x509.Certificate) -> bo
     """
     try:
         certificate.verify_directly_issued_by(authority)
-    except (InvalidSignature, TypeError, ValueError):
+    except (InvalidSignature, TypeError, UnsupportedAlgorithm, ValueError):
         return False
     return True
 

@@ -19,6 +19,7 @@ from attrs import define, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
+from OpenSSL._util import lib
 from OpenSSL.crypto import X509, X509StoreFlags
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -425,13 +426,13 @@ def _restrictGroups(context: SSL.Context) -> None:
     """
     Allow the key exchange groups of Mozilla's modern profile, and no others.
 
-    pyOpenSSL has no public call for this. Its bindings have C{SSL_CTX_set1_groups_list}
-    under the name that it had before OpenSSL 1.1.1.
+    pyOpenSSL has no public call for this. Its bindings, which Twisted uses as well,
+    have C{SSL_CTX_set1_groups_list} under the name that it had before OpenSSL 1.1.1.
     """
     groups = _GROUPS
     if SSL.OPENSSL_VERSION_NUMBER >= _FIRST_WITH_MLKEM:
         groups = _MLKEM_GROUP + b":" + groups
-    if SSL._lib.SSL_CTX_set1_curves_list(context._context, groups) != 1:
+    if lib.SSL_CTX_set1_curves_list(context._context, groups) != 1:
         raise RuntimeError(f"OpenSSL does not know all of {groups.decode()}")
 
 

@@ -161,6 +161,7 @@ def forged(
     notAfter: bytes = b"",
     key: PrivateKey | None = None,
     keyInfo: bytes = b"",
+    signedWith: bytes = _ECDSA_WITH_SHA256,
     by: Authority | None = None,
     selfSigned: bool = False,
 ) -> Forged:
@@ -173,6 +174,8 @@ def forged(
     @param notBefore: When it begins to be valid; an hour ago if empty.
     @param notAfter: When it ends to be valid; in a year if empty.
     @param keyInfo: The public key; that of C{key} if empty.
+    @param signedWith: The object identifier of the algorithm that it claims to be
+        signed with, its contents only.
     @param by: The authority that signs; L{authority} if L{None}.
     @param selfSigned: Whether it signs itself instead.
     """
@@ -182,7 +185,7 @@ def forged(
     issuer = subject if selfSigned else by.certificate.subject.public_bytes()
     signer = key if selfSigned else by.key
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
-    algorithm = der(SEQUENCE, der(OID, _ECDSA_WITH_SHA256))
+    algorithm = der(SEQUENCE, der(OID, signedWith))
     if extensions is None:
         extensions = (usage(), LOCALHOST)
     signed = der(
@@ -264,6 +267,7 @@ def malformed() -> dict[str, Forged]:
         "an invalid date": forged(notAfter=der(UTC_TIME, b"991399999999Z")),
         "a serial number below zero": forged(serial=b"\xf4\x01"),
         "a serial number of 1000 bytes": forged(serial=b"\x7b" * 1000),
+        "an unknown signature algorithm": forged(signedWith=bytes.fromhex("2a0304")),
         "an unknown kind of key": forged(
             keyInfo=der(
                 SEQUENCE,
