@@ -18,6 +18,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from attrs import frozen
+from OpenSSL._util import ffi, lib
 from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
 
 from tcpsvc.escapes import excerpt, excerpts
@@ -55,6 +56,15 @@ def encodedOf(shown: X509) -> bytes:
     @return: The certificate in DER. OpenSSL has it even if it cannot be read.
     """
     return dump_certificate(FILETYPE_ASN1, shown)
+
+
+def verificationError(number: int) -> str:
+    """
+    @param number: OpenSSL's number of what is wrong with a certificate (X509_V_ERR_*).
+    @return: The same in OpenSSL's words.
+    """
+    words: bytes = ffi.string(lib.X509_verify_cert_error_string(number))
+    return words.decode("ascii")
 
 
 @frozen

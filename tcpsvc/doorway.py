@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from tcpsvc.admission import LAST_WORDS, Admission
 from tcpsvc.events import SESSION_CLOSED, SESSION_OPENED, SessionJournal
-from tcpsvc.identity import ANONYMOUS, Client, Identity
+from tcpsvc.identity import ANONYMOUS, Client, Identity, UnacceptableCertificate
 from tcpsvc.interfaces import AuditUnavailable, Claim, IBackend, ISession, SlotHeld
 from tcpsvc.limits import TimeLimits
 from tcpsvc.outcomes import accountOf
@@ -177,7 +177,8 @@ class Doorway(Protocol):
         """
         Something failed that never should: nobody is let in by it.
         """
-        self._admission.journal.log.failure("a client was not admitted", failure)
+        if not failure.check(UnacceptableCertificate):
+            self._admission.flood.tellFailure("a client was not admitted", failure)
         if self._session is not None and self._state is not _State.LEAVING:
             self._leaveSession("failed", self._session)
         self._state = _State.LEAVING

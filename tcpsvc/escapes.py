@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 MAX_EXCERPT = 256
 """
-How much of a text that a peer has sent is shown in a log or a record, in bytes of UTF-8.
+How many bytes of UTF-8 of a text that a peer has sent a log or a record shows.
 """
 
 MAX_EXCERPTS = 8
 """
-How many names that a peer has sent are shown in a log or a record.
+How many names that a peer has sent a log or a record shows.
 """
 
 _ESCAPE = re.compile(

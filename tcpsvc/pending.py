@@ -23,7 +23,7 @@ from tcpsvc.doorway import Doorway
 from tcpsvc.events import HANDSHAKE_FAILED
 from tcpsvc.flood import Flood
 from tcpsvc.sockets import Closing, Transport, tune, written
-from tcpsvc.tls import Judgement, ServerTLS, whyFailed
+from tcpsvc.tls import INTERNAL_ERROR, Judgement, ServerTLS, whyFailed
 from tcpsvc.turns import Turns
 
 
@@ -169,14 +169,22 @@ class Knock(Protocol):
         if self._waits:
             self._waits = False
             self.transport.resumeProducing()
-        if self._tls is None:
-            self._tls = self.factory.wrapInTLS(self._address)
-            doorway = self._tls.wrappedProtocol
-            assert isinstance(doorway, Doorway)
-            doorway.handshakeEnded = self._handshakeEnded
-            self._tls.makeConnection(self.transport)
-            self._judgement = self.factory.tls.judgementOf(self._tls.getHandle())
-        self._tls.dataReceived(data)
+        try:
+            if self._tls is None:
+                self._tls = self.factory.wrapInTLS(self._address)
+                doorway = self._tls.wrappedProtocol
+                assert isinstance(doorway, Doorway)
+                doorway.handshakeEnded = self._handshakeEnded
+                self._tls.makeConnection(self.transport)
+                self._judgement = self.factory.tls.judgementOf(self._tls.getHandle())
+            self._tls.dataReceived(data)
+        except Exception:
+            # An error of this program: the client must not wait for a timeout.
+            self.factory.flood.tellFailure("a connection has failed", Failure())
+            if self._timer.active():
+                self.giveUp(INTERNAL_ERROR)
+            else:
+                self.transport.abortConnection()
         return True
 
     def giveUp(self, why: str) -> None:

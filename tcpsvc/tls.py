@@ -26,7 +26,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from tcpsvc.certificates import Description, encodedOf, reading
+from tcpsvc.certificates import Description, encodedOf, reading, verificationError
 from tcpsvc.certificates import describe as describeCertificate
 from tcpsvc.escapes import excerpt, printable
 from tcpsvc.identity import (
@@ -99,7 +99,8 @@ _REASONS = {
     26: "wrong purpose",
 }
 """
-OpenSSL's numbers of verification errors (X509_V_ERR_*) in words.
+OpenSSL's numbers of verification errors (X509_V_ERR_*) in words. Others are told in
+OpenSSL's.
 """
 
 _HANDSHAKE_REASONS = {
@@ -324,7 +325,7 @@ class ServerTLS:
         if depth == 0 or judgement.certificate is None:
             judgement.certificate = shown
         if not valid:
-            judgement.refuse(_REASONS.get(error, f"OpenSSL's verify error {error}"))
+            judgement.refuse(_REASONS.get(error) or verificationError(error))
         else:
             try:
                 _clientFrom(shown)

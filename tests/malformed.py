@@ -268,6 +268,15 @@ def malformed() -> dict[str, Forged]:
         "a serial number below zero": forged(serial=b"\xf4\x01"),
         "a serial number of 1000 bytes": forged(serial=b"\x7b" * 1000),
         "an unknown signature algorithm": forged(signedWith=bytes.fromhex("2a0304")),
+    }
+
+
+@cache
+def withUnknownKeys() -> dict[str, Forged]:
+    """
+    Certificates of keys that OpenSSL does not know either. It shows them to nobody.
+    """
+    return {
         "an unknown kind of key": forged(
             keyInfo=der(
                 SEQUENCE,

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from tcpsvc.certificates import reading
+from tcpsvc.certificates import reading, verificationError
 from tcpsvc.client.address import Address
 from tcpsvc.client.errors import (
     CertificateRefused,
@@ -149,16 +149,18 @@ class ClientTLS:
         if not valid:
             reason = _REASONS.get(error, "")
             problem = _OF_THE_SERVER.get(
-                reason, f"the server's certificate is not good: OpenSSL's error {error}"
+                reason,
+                f"the server's certificate is not good: {verificationError(error)}",
             )
         elif depth == 0:
             try:
                 with reading():
                     problem = _unsuitable(shown.to_cryptography(), self._address)
-            except UnacceptableCertificate as error:
+            except UnacceptableCertificate as unreadable:
                 problem = (
-                    f"the server's certificate cannot be read ({error.detail}); "
-                    "to fix: ask the administrator to renew it (tcpsvc keys renew server)"
+                    f"the server's certificate cannot be read ({unreadable.detail}); "
+                    "to fix: ask the administrator to renew it "
+                    "(tcpsvc keys renew server)"
                 )
         if problem:
             self.refusal = CertificateRefused(printable(problem))
