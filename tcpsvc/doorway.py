@@ -178,7 +178,7 @@ class Doorway(Protocol):
         Something failed that never should: nobody is let in by it.
         """
         if not failure.check(UnacceptableCertificate):
-            self._admission.flood.tellFailure("a client was not admitted", failure)
+            self._admission.flood.tellFailure(failure)
         if self._session is not None and self._state is not _State.LEAVING:
             self._leaveSession("failed", self._session)
         self._state = _State.LEAVING

@@ -86,12 +86,10 @@ class Flood:
                 # The clock was set back, and the reactor goes by the clock.
                 ends.reset(WINDOW)
 
-    def tellFailure(self, words: str, failure: Failure) -> None:
+    def tellFailure(self, failure: Failure) -> None:
         """
         Log the traceback of an error of this program that peers can cause: for each
         place where one occurs, once in L{FAILURE_WINDOW}.
-
-        @param words: What could not be done; a literal of the program.
         """
         place = (failure.type, *(failure.frames[-1][1:3] if failure.frames else ()))
         now = self._journal.clock.seconds()
@@ -100,7 +98,7 @@ class Flood:
             return
         if last is not None or len(self._failures) < MAX_REASONS:
             self._failures[place] = now
-            self._journal.log.failure(words, failure)
+            self._journal.log.failure("a client was not admitted", failure)
 
     def tellAll(self) -> None:
         """

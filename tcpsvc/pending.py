@@ -180,7 +180,7 @@ class Knock(Protocol):
             self._tls.dataReceived(data)
         except Exception:
             # An error of this program: the client must not wait for a timeout.
-            self.factory.flood.tellFailure("a connection has failed", Failure())
+            self.factory.flood.tellFailure(Failure())
             if self._timer.active():
                 self.giveUp(INTERNAL_ERROR)
             else:
