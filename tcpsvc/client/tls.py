@@ -85,8 +85,8 @@ _OF_THE_CLIENT = {
     # What OpenSSL sends when a verify callback says no: the service has
     # found what OpenSSL does not look for.
     "internal error": (
-        "it does not say that it is for clients, or it names nobody: have one made by "
-        "`tcpsvc keys client`"
+        "it does not say that it is for clients, it names nobody, or it cannot be "
+        "read: have one made by `tcpsvc keys client`"
     ),
 }
 """
@@ -209,6 +209,10 @@ def _meaning(error: SSL.Error) -> ClientError:
     if alert is not None and alert.group(1) in _OF_THE_CLIENT:
         why = _OF_THE_CLIENT[alert.group(1)]
         return CertificateRefused(f"the service refused this certificate: {why}")
+    if alert is not None and alert.group(1) == "no application protocol":
+        return ProtocolViolation(
+            "what is there does not speak this protocol: is it a tcpsvc service?"
+        )
     if words in _NOT_TLS:
         return ProtocolViolation(
             f"what is there does not speak TLS ({words}): is it the right port?"
