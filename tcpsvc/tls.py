@@ -112,6 +112,7 @@ _HANDSHAKE_REASONS = {
     "no shared cipher": "no cipher in common",
     "no suitable key share": "no key exchange group in common",
     "no suitable groups": "no key exchange group in common",
+    "wrong curve": "a certificate with a key on a curve that is not allowed",
     "excessive message size": "a certificate chain of more than 100 KiB",
     "asn1 lib": "a certificate that cannot be read",
     "unexpected eof while reading": "the client left",

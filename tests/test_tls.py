@@ -835,6 +835,18 @@ class GroupTests(SynchronousTestCase):
                 refused += 1
         self.assertGreater(refused, 2)
 
+    def test_curves(self) -> None:
+        """
+        Under TLS 1.2 the groups also limit the keys of clients' certificates
+        (RFC 8422, section 5.1); under TLS 1.3 they do not.
+        """
+        pair = authority().client(key=ec.generate_private_key(ec.SECP521R1()))
+        self.assertEqual("", _hands(pair).reason)
+        hands = _hands(pair, minimum="1.2", highest=SSL.TLS1_2_VERSION)
+        self.assertEqual(
+            "a certificate with a key on a curve that is not allowed", hands.reason
+        )
+
     def test_unknownToOpenSSL(self) -> None:
         """
         A service does not start with groups that it has not chosen.
