@@ -20,8 +20,15 @@ run: $(VENV)/.run
 	@echo; $(BIN)/tcpsvc keys show --line --keys $(abspath $(KEYS)) $(CLIENT); echo
 	@exec $(BIN)/twistd -n --pidfile= tcpsvc --keys $(KEYS)
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.sslyze
 	$(BIN)/python -m twisted.trial $(TESTS)
+
+# sslyze wants another version of cryptography: it has an environment of its own, where
+# the tests find it. Without it they skip what needs it.
+$(VENV)/.sslyze: | $(VENV)/bin/pip
+	@$(PYTHON) -m venv $(VENV)/sslyze
+	@$(VENV)/sslyze/bin/pip install --quiet --disable-pip-version-check sslyze \
+	    && touch $@ || echo >&2 "make: sslyze cannot be installed; its test is skipped"
 
 # Measure beside the peers, and write the figures of the documentation; BENCH=--short
 # only sees that all of it runs. Wants a C compiler and OpenSSL's headers.

@@ -28,7 +28,7 @@ from zope.interface import implementer
 from tcpsvc.admission import LAST_WORDS, Admission
 from tcpsvc.duplex import DuplexTLS
 from tcpsvc.events import SESSION_CLOSED, SESSION_OPENED, SessionJournal
-from tcpsvc.identity import ANONYMOUS, Client, Identity
+from tcpsvc.identity import ANONYMOUS, Client, Identity, UnacceptableCertificate
 from tcpsvc.interfaces import AuditUnavailable, Claim, IBackend, ISession, SlotHeld
 from tcpsvc.limits import TimeLimits
 from tcpsvc.outcomes import accountOf
@@ -207,7 +207,8 @@ class Doorway(Protocol):
         """
         Something failed that never should: nobody is let in by it.
         """
-        self._admission.journal.log.failure("a client was not admitted", failure)
+        if not failure.check(UnacceptableCertificate):
+            self._admission.flood.tellFailure(failure)
         if self._session is not None and self._state is not _State.LEAVING:
             self._leaveSession("failed", self._session)
         self._state = _State.LEAVING

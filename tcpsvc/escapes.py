@@ -7,6 +7,17 @@ Octets as people write them on a command line, and text as a log can show it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+MAX_EXCERPT = 256
+"""
+How many bytes of UTF-8 of a text that a peer has sent a log or a record shows.
+"""
+
+MAX_EXCERPTS = 8
+"""
+How many names that a peer has sent a log or a record shows.
+"""
 
 _ESCAPE = re.compile(
     r"\\(?:(?P<octal>[0-7]{1,3})|x(?P<hex>[0-9A-Fa-f]{2})"
@@ -91,6 +102,42 @@ def printable(text: str) -> str:
         each if each.isprintable() else each.encode("unicode_escape").decode()
         for each in text
     )
+
+
+def excerpt(text: str, limit: int = MAX_EXCERPT) -> str:
+    """
+    The beginning of a text that may be of any length.
+
+    @param limit: How many bytes of UTF-8 are kept, at most.
+    @return: The text itself if it is not longer; else its beginning, and how long it
+        is and how much of it is shown.
+    """
+    encoded = text.encode("utf-8", "surrogatepass")
+    if len(encoded) <= limit:
+        return text
+    # A character that the limit cuts in two is left out.
+    shown = encoded[:limit].decode("utf-8", "ignore")
+    return f"{shown}\u2026 ({len(encoded)} bytes, {len(shown.encode())} shown)"
+
+
+def excerpts(texts: Sequence[str]) -> tuple[str, ...]:
+    """
+    The first few of any number of texts, each shortened by L{excerpt}. All together
+    have L{MAX_EXCERPTS} texts and twice L{MAX_EXCERPT} bytes at most.
+
+    @return: The texts, and if some were left out, a last text that says how many there
+        are and how many are shown.
+    """
+    shown: list[str] = []
+    left = 2 * MAX_EXCERPT
+    for text in texts[:MAX_EXCERPTS]:
+        left -= len(text.encode("utf-8", "surrogatepass"))
+        if shown and left < 0:
+            break
+        shown.append(excerpt(text))
+    if len(shown) < len(texts):
+        shown.append(f"\u2026 ({len(texts)} names, {len(shown)} shown)")
+    return tuple(shown)
 
 
 def _shown(text: str) -> str:

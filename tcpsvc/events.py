@@ -57,7 +57,7 @@ SERVICE_STOPPED = Event(
 )
 HANDSHAKE_FAILED = Event(
     "handshake.failed",
-    ("address", "reason", "certificate?", "count?"),
+    ("address", "reason", "detail?", "certificate?", "count?"),
     LogLevel.warn,
     "refused {address} in the handshake: {reason}{more}",
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
 
 from tcpsvc.events import Event, Journal
 from tcpsvc.interfaces import AuditUnavailable
@@ -15,6 +16,11 @@ from tcpsvc.interfaces import AuditUnavailable
 WINDOW = 1.0
 """
 For how long events of one reason are counted before they are told, in seconds.
+"""
+
+FAILURE_WINDOW = 60.0
+"""
+For how long the traceback of an error is not logged again, in seconds.
 """
 
 MAX_REASONS = 64
@@ -53,6 +59,7 @@ class Flood:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._counted: dict[tuple[str, str], _Counted] = {}
+        self._failures: dict[tuple[object, ...], float] = {}
 
     def tell(self, event: Event, record: dict[str, object], more: str) -> None:
         """
@@ -74,6 +81,20 @@ class Flood:
             self._journal.counts[event.name] += 1
             counted.count += 1
             counted.record, counted.more = record, more
+
+    def tellFailure(self, failure: Failure) -> None:
+        """
+        Log the traceback of an error of this program that peers can cause: for each
+        place where one occurs, once in L{FAILURE_WINDOW}.
+        """
+        place = (failure.type, *(failure.frames[-1][1:3] if failure.frames else ()))
+        now = self._journal.clock.seconds()
+        last = self._failures.get(place)
+        if last is not None and 0 <= now - last < FAILURE_WINDOW:
+            return
+        if last is not None or len(self._failures) < MAX_REASONS:
+            self._failures[place] = now
+            self._journal.log.failure("a client was not admitted", failure)
 
     def tellAll(self) -> None:
         """

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from attrs import Factory, define, field, frozen
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tcpsvc.escapes import excerpt, excerpts
 
 MAX_NAME_LENGTH = 64
 """
@@ -25,8 +27,14 @@ class UnacceptableCertificate(ValueError):
     """
     A certificate names nobody whom the service could let in.
 
-    The message is a phrase for people, without the subject.
+    The message is a phrase for people, without anything that the peer has chosen.
+
+    @ivar detail: What else is known, shortened; empty if that is nothing.
     """
+
+    def __init__(self, problem: str, detail: str = "") -> None:
+        super().__init__(problem)
+        self.detail = detail
 
 
 @frozen
@@ -39,7 +47,7 @@ class Identity:
     @ivar serial: The certificate's serial number in lower-case hex.
     @ivar fingerprint: The SHA-256 of the certificate (DER) in lower-case hex.
     @ivar names: The subject alternative names, each with its type before it,
-        as in C{"DNS:bench.example"}.
+        as in C{"DNS:bench.example"}, shortened by L{tcpsvc.escapes.excerpts}.
     """
 
     name: str
@@ -121,9 +129,9 @@ def identityFrom(certificate: x509.Certificate) -> Identity:
         )
     return Identity(
         name=name,
-        serial=format(certificate.serial_number, "x"),
+        serial=excerpt(format(certificate.serial_number, "x")),
         fingerprint=fingerprintOf(certificate),
-        names=alternativeNames(certificate),
+        names=excerpts(alternativeNames(certificate)),
     )
 
 
@@ -171,7 +179,7 @@ def isSignedBy(certificate: x509.Certificate, authority: x509.Certificate) -> bo
     """
     try:
         certificate.verify_directly_issued_by(authority)
-    except (InvalidSignature, TypeError, ValueError):
+    except (InvalidSignature, TypeError, UnsupportedAlgorithm, ValueError):
         return False
     return True
 

@@ -17,7 +17,10 @@ from typing import TypeVar
 from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import (
+    PrivateKeyTypes,
+    PublicKeyTypes,
+)
 from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
@@ -249,21 +252,19 @@ def readPrivateKey(path: Path) -> PrivateKey:
             f"this private key can be read by others (mode {mode:04o})",
             f"chmod 600 {shlex.quote(str(path))}",
         )
-    try:
-        key = parsed(
-            path,
-            contents,
-            "private key",
-            lambda pem: load_pem_private_key(pem, None),
-            mends,
-        )
-    except TypeError:
-        raise BrokenKeyFile(
-            path,
-            "this private key has a passphrase",
-            "a service starts without one: "
-            f"openssl pkey -in {shlex.quote(str(path))} -out NEW",
-        ) from None
+
+    def load(pem: bytes) -> PrivateKeyTypes:
+        try:
+            return load_pem_private_key(pem, None)
+        except TypeError:
+            raise BrokenKeyFile(
+                path,
+                "this private key has a passphrase",
+                "a service starts without one: "
+                f"openssl pkey -in {shlex.quote(str(path))} -out NEW",
+            ) from None
+
+    key = parsed(path, contents, "private key", load, mends)
     if not isinstance(key, PrivateKey):
         raise BrokenKeyFile(
             path, f"a {type(key).__name__} cannot sign for TLS", "use P-256"
@@ -307,7 +308,12 @@ def _loadCertificates(pem: bytes) -> list[x509.Certificate]:
 def _whole(certificate: x509.Certificate) -> x509.Certificate:
     """
     Have all parts parsed, which otherwise are when they are first asked for.
+
+    @raise ValueError: If the serial number is not positive (RFC 5280, section
+        4.1.2.2). No revocation list could name it.
     """
+    if certificate.serial_number <= 0:
+        raise ValueError("the serial number is not positive")
     certificate.subject, certificate.extensions, certificate.public_key()
     return certificate
 

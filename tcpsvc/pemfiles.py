@@ -9,26 +9,21 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from attrs import frozen
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+
+from tcpsvc.escapes import excerpt, printable
 
 MAX_FILE_SIZE = 16 * 1024 * 1024
 """
 The most octets that are read of a key, certificate or revocation list.
 """
 
-_PARSE_ERRORS = (
-    ValueError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
+_ARMOR = b"-----BEGIN "
 
 _T = TypeVar("_T")
 
@@ -131,16 +126,22 @@ def parsed(
     mends: Mends,
 ) -> _T:
     """
-    What C{load} makes of the contents.
+    What C{load} makes of the contents. Warnings of L{cryptography} are not shown.
 
-    @raise KeyFileError: If C{load} finds nothing that it understands.
+    @raise KeyFileError: If C{load} finds nothing that it understands, or raises it.
     """
-    try:
-        return load(contents)
-    except _PARSE_ERRORS:
-        raise BrokenKeyFile(
-            path, f"there is no {what} in PEM format in it", mends.broken
-        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return load(contents)
+        except (KeyFileError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # One of cryptography's is no Exception.
+            problem = f"there is no {what} in PEM format in it"
+            if _ARMOR in contents:
+                why = printable(excerpt(f"{type(error).__name__}: {error}"))
+                problem += f" that can be read ({why})"
+            raise BrokenKeyFile(path, problem, mends.broken) from None
 
 
 def _openAtOnce(path: str, flags: int) -> int:

@@ -27,11 +27,10 @@ from tcpsvc.bucket import TokenBucket
 from tcpsvc.closing import Closing
 from tcpsvc.doorway import Doorway
 from tcpsvc.duplex import DuplexTLS
-from tcpsvc.escapes import printable
 from tcpsvc.events import HANDSHAKE_FAILED
 from tcpsvc.flood import Flood
 from tcpsvc.sockets import MAX_OTHER_READ, Transport, readAtMost, tune, written
-from tcpsvc.tls import Judgement, ServerTLS, whyFailed
+from tcpsvc.tls import INTERNAL_ERROR, Judgement, ServerTLS, whyFailed
 from tcpsvc.turns import Turns
 
 READ_RATE = 50.0
@@ -244,6 +243,21 @@ class Knock(Protocol):
         data, self._held = self._held, b""
         # Before TLS, above which somebody may want to read nothing more.
         self.transport.resumeProducing()
+        try:
+            self._decrypt(data)
+        except Exception:
+            # An error of this program: the client must not wait for a timeout.
+            self.factory.flood.tellFailure(Failure())
+            if self._timer.active():
+                self.giveUp(INTERNAL_ERROR)
+            else:
+                self.transport.abortConnection()
+        return True
+
+    def _decrypt(self, data: bytes) -> None:
+        """
+        Give bytes to TLS, which the first ones begin.
+        """
         if self._tls is None:
             self._tls = self.factory.wrapInTLS(self._address)
             doorway = self._tls.wrappedProtocol
@@ -253,7 +267,6 @@ class Knock(Protocol):
             self._tls.makeConnection(self.transport)
             self._judgement = self._tls.getHandle().judgement
         self._tls.dataReceived(data)
-        return True
 
     def _setHolder(self, isHolder: bool) -> None:
         """
@@ -327,13 +340,10 @@ class Knock(Protocol):
         @param why: In words; what was found of the certificate says more.
         """
         judgement = self._judgement
-        record: dict[str, object] = {
+        details, more = judgement.account()
+        record = {
             "address": written(self._address),
             "reason": judgement.refusal or why,
+            **details,
         }
-        more = ""
-        shown = judgement.shown
-        if shown is not None:
-            record["certificate"] = shown
-            more = f" ({printable(str(shown['subject']))})"
         self.factory.flood.tell(HANDSHAKE_FAILED, record, more)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
@@ -18,17 +19,20 @@ from attrs import define, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
+from OpenSSL._util import lib
 from OpenSSL.crypto import X509, X509StoreFlags
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from tcpsvc.certificates import Description, encodedOf, reading, verificationError
+from tcpsvc.certificates import describe as describeCertificate
 from tcpsvc.duplex import DuplexConnection
+from tcpsvc.escapes import excerpt, printable
 from tcpsvc.identity import (
     Identity,
     UnacceptableCertificate,
-    alternativeNames,
-    fingerprintOf,
     identityFrom,
     isForClients,
     isForServers,
@@ -60,7 +64,16 @@ The versions of TLS that may be the minimum.
 
 _CIPHERS_1_2 = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 
+_GROUPS = b"X25519:P-256:P-384"
+_MLKEM_GROUP = b"X25519MLKEM768"
+_FIRST_WITH_MLKEM = 0x30500000  # OpenSSL 3.5
+
 _NO_AUTO_CHAIN = 0x8  # SSL_MODE_NO_AUTO_CHAIN of OpenSSL's ssl.h
+
+INTERNAL_ERROR = "internal error: the log has a traceback"
+"""
+Why a handshake failed if the reason is an error of this program.
+"""
 
 MAX_REMEMBERED_CLIENTS = 256
 """
@@ -87,7 +100,8 @@ _REASONS = {
     26: "wrong purpose",
 }
 """
-OpenSSL's numbers of verification errors (X509_V_ERR_*) in words.
+OpenSSL's numbers of verification errors (X509_V_ERR_*) in words. Others are told in
+OpenSSL's.
 """
 
 _HANDSHAKE_REASONS = {
@@ -97,6 +111,11 @@ _HANDSHAKE_REASONS = {
     "wrong version number": "not TLS",
     "unsupported protocol": "a version of TLS that is not allowed",
     "no shared cipher": "no cipher in common",
+    "no suitable key share": "no key exchange group in common",
+    "no suitable groups": "no key exchange group in common",
+    "wrong curve": "a certificate with a key on a curve that is not allowed",
+    "excessive message size": "a certificate chain of more than 100 KiB",
+    "asn1 lib": "a certificate that cannot be read",
     "unexpected eof while reading": "the client left",
     "alert unknown ca": "the client does not know this service's CA",
     "alert bad certificate": "the client refuses this service's certificate",
@@ -178,19 +197,66 @@ def _publicOctets(owner: x509.Certificate | PrivateKey) -> bytes:
 @define
 class Judgement:
     """
-    What was found of a client's certificate in the handshake.
+    What was found of a client in the handshake.
 
-    @ivar refusal: Why it was refused, in words; empty if it was not.
+    @ivar refusal: Why it was refused, in words of ours; empty if it was not.
+    @ivar detail: What else is known of that: shortened, and partly the client's choice.
     @ivar certificate: What the client showed; L{None} if it showed nothing.
     """
 
     refusal: str = ""
-    certificate: x509.Certificate | None = None
+    detail: str = ""
+    certificate: X509 | None = None
+
+    def refuse(self, refusal: str, detail: str = "") -> None:
+        """
+        Refuse the client.
+        """
+        self.refusal, self.detail = refusal, detail
 
     @property
     def shown(self) -> dict[str, object] | None:
-        """What the certificate says of itself, for log and trail."""
-        return None if self.certificate is None else _shown(self.certificate)
+        """What the certificate says of itself, for the trail."""
+        description = self._description
+        return None if description is None else description.asRecord()
+
+    @property
+    def _description(self) -> Description | None:
+        """What the certificate says of itself."""
+        if self.certificate is None:
+            return None
+        return describeCertificate(self.certificate)
+
+    def account(self) -> tuple[dict[str, object], str]:
+        """
+        What is to be told of a failed handshake beside address and reason.
+
+        @return: Fields of the record, and what a line of the log has.
+        """
+        record: dict[str, object] = {}
+        description = self._description
+        detail = self.detail
+        if description is not None:
+            detail = detail or description.problem
+        if detail:
+            record["detail"] = detail
+        if description is not None:
+            record["certificate"] = description.asRecord()
+        more = [text for text in (detail, str(description or "")) if text]
+        return record, f" ({printable('; '.join(more))})" if more else ""
+
+
+class NoCommonProtocol(SSL.Error):
+    """
+    A client offers only application protocols (RFC 7301) that are not known here.
+
+    Raised in the callback that selects one, it becomes the alert
+    C{no_application_protocol}. Twisted needs a subclass of L{SSL.Error} to end the
+    connection in order; the argument is as OpenSSL's errors have it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([("tcpsvc", "ALPN", "no application protocol")])
 
 
 class ServerConnection(DuplexConnection):
@@ -215,14 +281,25 @@ class ServerTLS:
     tickets and no session cache, so that each handshake is judged in full.
     """
 
-    def __init__(self, material: ServerMaterial, minimum: str) -> None:
+    def __init__(
+        self,
+        material: ServerMaterial,
+        minimum: str,
+        protocols: Container[bytes] = (ALPN_SESSION, ALPN_CONTROL),
+    ) -> None:
         """
         @param minimum: The lowest version of TLS, a key of L{VERSIONS}.
+        @param protocols: The application protocols (RFC 7301) that are served. A
+            client that offers only others is refused. If empty, what clients offer is
+            ignored.
         """
+        self._protocols = protocols
         self._context = _serverContext(material, VERSIONS[minimum])
         self._context.set_verify(
             SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._judge
         )
+        if protocols:
+            self._context.set_alpn_select_callback(self._chooseProtocol)
 
     def serverConnectionForTLS(
         self, protocol: TLSMemoryBIOProtocol
@@ -249,17 +326,34 @@ class ServerTLS:
         judgement = cast(ServerConnection, connection).judgement
         if valid and depth > 0:
             return not judgement.refusal
-        certificate = shown.to_cryptography()
         if depth == 0 or judgement.certificate is None:
-            judgement.certificate = certificate
+            judgement.certificate = shown
         if not valid:
-            judgement.refusal = _REASONS.get(error, f"OpenSSL's verify error {error}")
+            judgement.refuse(_REASONS.get(error) or verificationError(error))
         else:
             try:
-                _clientFrom(certificate)
+                _clientFrom(shown)
             except UnacceptableCertificate as problem:
-                judgement.refusal = str(problem)
+                judgement.refuse(str(problem), problem.detail)
         return not judgement.refusal
+
+    def _chooseProtocol(
+        self, connection: SSL.Connection, offered: list[bytes]
+    ) -> bytes:
+        """
+        The first protocol of the client's that is served. Called only for clients
+        that offer any.
+
+        @raise NoCommonProtocol: If there is none (RFC 7301, section 3.2).
+        """
+        for protocol in offered:
+            if protocol in self._protocols:
+                return protocol
+        names = b", ".join(offered).decode("ascii", "backslashreplace")
+        cast(ServerConnection, connection).judgement.refuse(
+            "no application protocol in common", f"offered: {excerpt(names)}"
+        )
+        raise NoCommonProtocol()
 
 
 def whyFailed(judgement: Judgement, error: BaseException | None) -> str:
@@ -270,7 +364,13 @@ def whyFailed(judgement: Judgement, error: BaseException | None) -> str:
     """
     if judgement.refusal:
         return judgement.refusal
-    if not isinstance(error, SSL.Error) or not error.args or not error.args[0]:
+    if isinstance(error, UnacceptableCertificate):
+        return str(error)
+    if error is None or isinstance(error, ConnectionClosed):
+        return "the client left"
+    if not isinstance(error, SSL.Error):
+        return INTERNAL_ERROR
+    if not error.args or not error.args[0]:
         return "the client left"
     problem = error.args[0]
     words = problem[-1][2] if isinstance(problem, list) else str(error.args[-1])
@@ -283,20 +383,32 @@ def identityOfPeer(connection: SSL.Connection) -> Identity:
     @return: Who the verified certificate says the client is.
     @raise UnacceptableCertificate: If it names nobody.
     """
-    certificate = connection.get_peer_certificate(as_cryptography=True)
-    if certificate is None:
+    shown = connection.get_peer_certificate()
+    if shown is None:
         raise UnacceptableCertificate("no certificate")
-    return _clientFrom(certificate)
+    return _clientFrom(shown)
+
+
+def _clientFrom(shown: X509) -> Identity:
+    """
+    Which client a certificate names.
+
+    @raise UnacceptableCertificate: If it names nobody, is not for clients, or cannot
+        be read.
+    """
+    with reading():
+        return _clientOf(encodedOf(shown))
 
 
 @lru_cache(maxsize=MAX_REMEMBERED_CLIENTS)
-def _clientFrom(certificate: x509.Certificate) -> Identity:
+def _clientOf(encoded: bytes) -> Identity:
     """
-    Which client a certificate names. That depends on its octets only, and so it is
+    Which client a certificate names. That depends on its bytes only, and so it is
     read once, not in each handshake.
 
-    @raise UnacceptableCertificate: If it names nobody, or is not for clients.
+    @param encoded: The certificate, in DER.
     """
+    certificate = x509.load_der_x509_certificate(encoded)
     if not isForClients(certificate):
         raise UnacceptableCertificate("wrong purpose")
     return identityFrom(certificate)
@@ -315,6 +427,20 @@ def describe(connection: SSL.Connection) -> dict[str, object]:
     }
 
 
+def _restrictGroups(context: SSL.Context) -> None:
+    """
+    Allow the key exchange groups of Mozilla's modern profile, and no others.
+
+    pyOpenSSL has no public call for this. Its bindings, which Twisted uses as well,
+    have C{SSL_CTX_set1_groups_list} under the name that it had before OpenSSL 1.1.1.
+    """
+    groups = _GROUPS
+    if SSL.OPENSSL_VERSION_NUMBER >= _FIRST_WITH_MLKEM:
+        groups = _MLKEM_GROUP + b":" + groups
+    if lib.SSL_CTX_set1_curves_list(context._context, groups) != 1:
+        raise RuntimeError(f"OpenSSL does not know all of {groups.decode()}")
+
+
 def _serverContext(material: ServerMaterial, minimum: int) -> SSL.Context:
     """
     The context of all connections that are made until the key files change.
@@ -322,6 +448,7 @@ def _serverContext(material: ServerMaterial, minimum: int) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(minimum)
     context.set_cipher_list(_CIPHERS_1_2)
+    _restrictGroups(context)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -339,7 +466,6 @@ def _serverContext(material: ServerMaterial, minimum: int) -> SSL.Context:
     if material.crl is not None:
         store.add_crl(material.crl)
         store.set_flags(X509StoreFlags.CRL_CHECK)
-    context.set_alpn_select_callback(_chooseProtocol)
     return context
 
 
@@ -358,32 +484,3 @@ def _intermediates(material: ServerMaterial) -> list[x509.Certificate]:
         between.append(issuer)
         last = issuer
     return between
-
-
-def _shown(certificate: x509.Certificate) -> dict[str, object]:
-    """
-    What a certificate that was not accepted says of itself.
-    """
-    try:
-        names = list(alternativeNames(certificate))
-    except ValueError:
-        names = []
-    return {
-        "subject": certificate.subject.rfc4514_string(),
-        "serial": format(certificate.serial_number, "x"),
-        "fingerprint": fingerprintOf(certificate),
-        "names": names,
-    }
-
-
-def _chooseProtocol(
-    _: SSL.Connection, offered: list[bytes]
-) -> bytes | SSL._NoOverlappingProtocols:
-    """
-    The first protocol of the client's that is known here, or none: then
-    the handshake goes on without, as it does for clients that offer nothing.
-    """
-    for protocol in offered:
-        if protocol in (ALPN_SESSION, ALPN_CONTROL):
-            return protocol
-    return SSL.NO_OVERLAPPING_PROTOCOLS

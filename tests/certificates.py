@@ -24,6 +24,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Protocol
 
 from attrs import frozen
 from cryptography import x509
@@ -63,11 +64,21 @@ class Pair:
     @property
     def keyPEM(self) -> bytes:
         """The private key in PEM format, without a passphrase."""
-        return self.key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        return privatePEM(self.key)
+
+
+class InPEM(Protocol):
+    """
+    What can be written to the files of a pair.
+    """
+
+    @property
+    def certificatePEM(self) -> bytes:
+        """The certificate in PEM format."""
+
+    @property
+    def keyPEM(self) -> bytes:
+        """The private key in PEM format, without a passphrase."""
 
 
 @frozen
@@ -293,7 +304,18 @@ def writeKeys(
     return directory
 
 
-def writePair(certificatePath: Path, keyPath: Path, pair: Pair) -> None:
+def privatePEM(key: PrivateKey) -> bytes:
+    """
+    A private key in PEM format, without a passphrase.
+    """
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def writePair(certificatePath: Path, keyPath: Path, pair: InPEM) -> None:
     """
     Write a pair, in place of whatever is there.
     """

@@ -419,7 +419,8 @@ class Peer:
                 if self.answersClose:
                     self.tls.shutdown()
         except SSL.Error as error:
-            self.alert = _words(error)
+            # After a failed handshake, this one has no words.
+            self.alert = self.alert or _words(error)
 
     def _shake(self) -> None:
         """

@@ -177,7 +177,9 @@ class TellerTests(SynchronousTestCase):
         self.trail.add(
             "handshake.failed", address="192.0.2.7:9", reason="none shown", count=1
         )
-        self.trail.add("handshake.failed", address="192.0.2.7:9", reason="none shown")
+        self.trail.add(
+            "handshake.failed", address="192.0.2.7:9", reason="r", detail="d\x07"
+        )
         self.assertEqual(
             [
                 (
@@ -185,7 +187,7 @@ class TellerTests(SynchronousTestCase):
                     "(the last of 99 within a second)"
                 ),
                 "handshake failed: 192.0.2.7:9: none shown",
-                "handshake failed: 192.0.2.7:9: none shown",
+                "handshake failed: 192.0.2.7:9: r (d\\x07)",
             ],
             [line[14:] for line in told(self.trail)[1:]],
         )

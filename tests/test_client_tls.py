@@ -11,6 +11,7 @@ from cryptography import x509
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
+import tcpsvc.client.tls
 from tcpsvc.client import CertificateRefused, ConfigurationError, ProtocolViolation
 from tcpsvc.client.address import parseAddress
 from tcpsvc.client.material import loadClientMaterial
@@ -20,6 +21,7 @@ from tests.certificates import (
     CLIENT_AUTH,
     DAY,
     NOW,
+    InPEM,
     Pair,
     authority,
     newAuthority,
@@ -28,6 +30,26 @@ from tests.certificates import (
     writePair,
 )
 from tests.clientside import Bench, NoALPN
+from tests.malformed import (
+    alternativeNames,
+    der,
+    forged,
+    malformed,
+    usage,
+    withUnknownKeys,
+)
+
+ACCEPTABLE = (
+    "a T61String",
+    "an IA5String that is not ASCII",
+    "a country of three letters",
+    "a serial number below zero",
+    "a serial number of 1000 bytes",
+)
+"""
+What is odd about certificates that are good for a server: who that is does not depend
+on its subject.
+"""
 
 
 class ClientMaterialTests(SynchronousTestCase):
@@ -123,6 +145,26 @@ class ClientMaterialTests(SynchronousTestCase):
         )
         self.assertIn("do not belong together", str(error))
 
+    def test_malformed(self) -> None:
+        """
+        A certificate that cannot be read is called that, in one line, and nothing is
+        warned of.
+        """
+        readable = 0
+        for oddity, pair in {**malformed(), **withUnknownKeys()}.items():
+            writePair(self.keys.client("alice"), self.keys.clientKey("alice"), pair)
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                try:
+                    loadClientMaterial(self.keys, None)
+                except ConfigurationError as error:
+                    self.assertIn("that can be read (", str(error), oddity)
+                    self.refused(None)
+                else:
+                    readable += 1
+            self.assertEqual([], warned, oddity)
+        self.assertEqual(3, readable)
+
     def test_intermediate(self) -> None:
         """
         All certificates in the file of the client's are shown.
@@ -143,7 +185,7 @@ class ServerJudgedTests(SynchronousTestCase):
     What the client thinks of the server's certificate, over real TLS in memory.
     """
 
-    def refused(self, pair: Pair, host: str = "127.0.0.1") -> str:
+    def refused(self, pair: InPEM, host: str = "127.0.0.1") -> str:
         """
         Why the client refuses a server with this pair.
         """
@@ -217,6 +259,86 @@ class ServerJudgedTests(SynchronousTestCase):
         """
         message = self.refused(authority().server("127.0.0.1", names=[]))
         self.assertIn("but nothing", message)
+
+    def test_malformed(self) -> None:
+        """
+        A server whose certificate cannot be read is refused in one line that says
+        what is malformed, without a warning.
+        """
+        unreadable = 0
+        for oddity, pair in malformed().items():
+            if oddity in ACCEPTABLE:
+                continue
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                message = self.refused(pair)
+            self.assertEqual([], warned, oddity)
+            self.assertTrue(message.isprintable(), oddity)
+            self.assertLess(len(message), 500, oddity)
+            if "the server's certificate cannot be read (" in message:
+                self.assertIn("to fix: ask the administrator", message)
+                unreadable += 1
+        self.assertGreaterEqual(unreadable, 4)
+
+    def test_otherReasons(self) -> None:
+        """
+        What OpenSSL alone finds is told in its words.
+        """
+        message = self.refused(malformed()["an invalid date"])
+        self.assertIn("format error in certificate's notAfter field", message)
+
+    def test_manyNames(self) -> None:
+        """
+        Of very many names, the first few are said.
+        """
+        names = [der(0x82, b"n%05d.example" % n) for n in range(900)]
+        message = self.refused(forged(extensions=(usage(), alternativeNames(*names))))
+        self.assertIn("(900 names, 8 shown)", message)
+        self.assertLess(len(message), 500)
+
+    def test_anyException(self) -> None:
+        """
+        Whatever fails while the server is judged refuses it, also what is no
+        L{Exception}.
+        """
+
+        class Panic(BaseException):
+            """What is no L{Exception}."""
+
+        for kind in (Panic, TypeError):
+
+            def fail(_: object, kind: type[BaseException] = kind) -> bool:
+                raise kind("odd")
+
+            self.patch(tcpsvc.client.tls, "isForServers", fail)
+            message = self.refused(authority().server())
+            self.assertIn(f"cannot be read ({kind.__name__}: odd)", message)
+
+    def test_acceptable(self) -> None:
+        """
+        A server whose certificate is only strange is talked to. If its subject cannot
+        be read, the name that it was called by stands for that.
+        """
+        for oddity in ACCEPTABLE:
+            keys = writeKeys(Path(self.mktemp()))
+            bench = Bench(writeKeys(Path(self.mktemp())))
+            writePair(keys.server, keys.serverKey, malformed()[oddity])
+            bench.serverTLS = NoALPN(keys)
+            bench.serverTLS._context.set_alpn_select_callback(lambda _, those: those[0])
+            connected = bench.connect()
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                bench.accept()
+            self.assertEqual([], warned, oddity)
+            bench.server.say(b"220 bench tcpsvc 1; you are alice\r\n")
+            bench.flush()
+            session = self.successResultOf(connected)
+            readable = "String" not in oddity
+            self.assertEqual("alice" if readable else "127.0.0.1", session.peer.name)
+            self.assertEqual(
+                malformed()[oddity].fingerprint, session.peer.fingerprint, oddity
+            )
+            self.assertLess(len(session.peer.serial), 300)
 
 
 class ClientJudgedTests(SynchronousTestCase):
@@ -309,10 +431,19 @@ class ExplainTests(SynchronousTestCase):
             "tlsv1 alert access denied": "may not use",
             "sslv3 alert certificate unknown": "log says why",
             "ssl/tls alert certificate expired": "has expired",
+            "tlsv1 alert internal error": "or it cannot be read",
         }.items():
             error = self.explain(words)
             self.assertIsInstance(error, CertificateRefused)
             self.assertIn(sentence, str(error))
+
+    def test_otherProtocol(self) -> None:
+        """
+        What does not speak this protocol is called that.
+        """
+        error = self.explain("tlsv1 alert no application protocol")
+        self.assertIsInstance(error, ProtocolViolation)
+        self.assertIn("is it a tcpsvc service?", str(error))
 
     def test_others(self) -> None:
         """

@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
 from OpenSSL import SSL
 from twisted.internet import reactor as globalReactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     clientFromString,
     serverFromString,
@@ -23,12 +26,15 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IListeningPort,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
     IStreamClientEndpoint,
     IStreamClientEndpointStringParserWithReactor,
     IStreamServerEndpoint,
     IStreamServerEndpointStringParser,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
@@ -44,6 +50,8 @@ from tests.certificates import (
     writeKeys,
     writePair,
 )
+from tests.malformed import malformed
+from tests.peers import clientContext
 from twisted.plugins import tcpsvc_endpoints
 
 reactor: Any = globalReactor
@@ -120,6 +128,22 @@ class Talkers(Factory):
         if not self.next.called:
             self.next.callback(talker)
         return talker
+
+
+@implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
+@frozen
+class Contextual:
+    """
+    Makes either side of TLS out of a context, and judges nobody.
+    """
+
+    context: SSL.Context
+
+    def serverConnectionForTLS(self, _: object) -> SSL.Connection:
+        """Make the server's side of a connection."""
+        return SSL.Connection(self.context, None)
+
+    clientConnectionForTLS = serverConnectionForTLS
 
 
 class ParseTests(SynchronousTestCase):
@@ -338,6 +362,43 @@ class HandshakeTests(TestCase):
         error = await self.assertFailure(self.connect(port), CertificateRefused)
         self.assertIn("does not name 127.0.0.1, but DNS:other.example", str(error))
         await (await self.servers.next).lost
+
+    async def test_malformedServer(self) -> None:
+        """
+        A server whose certificate cannot be read is refused, and the error says so.
+        """
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        malformed()["a PrintableString with @"].showIn(context)
+
+        endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        port = await MutualServerEndpoint(endpoint, Contextual(context)).listen(
+            self.servers
+        )
+        self.addCleanup(port.stopListening)
+        host: Any = port.getHost()
+        error = await self.assertFailure(self.connect(host.port), CertificateRefused)
+        self.assertIn("the server's certificate cannot be read (", str(error))
+        self.assertEqual([], self.clients.made[0].calls)
+        await (await self.servers.next).lost
+
+    async def test_otherProtocols(self) -> None:
+        """
+        A server of another protocol than ours is not chosen one of ours, and refuses
+        nobody for what they offer.
+        """
+        port = await self.listen()
+        context = clientContext(authority().client(), alpn=[b"h2", b"tcpsvc/1"])
+        factory = TLSMemoryBIOFactory(Contextual(context), True, self.clients)
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+        await endpoint.connect(factory)
+        server = await self.servers.next
+        (client,) = self.clients.made
+        client.transport.write(b"hi")
+        self.assertEqual(b"hi", await server.heard.addTimeout(PATIENCE, reactor))
+        self.assertIsNone(client.transport.negotiatedProtocol)
+        client.transport.loseConnection()
+        await client.lost
+        await server.lost
 
     async def test_clientRefused(self) -> None:
         """

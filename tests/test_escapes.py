@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.escapes import octetsOf
+from tcpsvc.escapes import MAX_EXCERPT, MAX_EXCERPTS, excerpt, excerpts, octetsOf
 
 
 class OctetsTests(SynchronousTestCase):
@@ -82,3 +82,56 @@ class OctetsTests(SynchronousTestCase):
         """
         text = text.replace("\\", "")
         self.assertEqual(text.encode(), octetsOf(text))
+
+
+class ExcerptTests(SynchronousTestCase):
+    """
+    Tests for L{excerpt} and L{excerpts}.
+    """
+
+    def test_short(self) -> None:
+        """
+        A text that is short enough stays as it is.
+        """
+        for text in ("", "alice", "a" * MAX_EXCERPT, "\ud800"):
+            self.assertEqual(text, excerpt(text))
+
+    def test_long(self) -> None:
+        """
+        A longer one is cut, between two characters, and says so.
+        """
+        self.assertEqual("abc\u2026 (5 bytes, 3 shown)", excerpt("abcde", 3))
+        self.assertEqual("\u00fc\u2026 (6 bytes, 2 shown)", excerpt("\u00fc" * 3, 3))
+
+    @given(st.text(st.characters()), st.integers(1, 40))
+    def test_limit(self, text: str, limit: int) -> None:
+        """
+        Whatever the text, no more than the limit of it is shown.
+        """
+        shown = excerpt(text, limit)
+        if shown != text:
+            kept = shown.partition("\u2026 (")[0] if "\u2026" not in text else ""
+            self.assertLessEqual(len(kept.encode("utf-8", "surrogatepass")), limit)
+            self.assertRegex(shown, r"\u2026 \(\d+ bytes, \d+ shown\)\Z")
+
+    def test_few(self) -> None:
+        """
+        A few short texts stay as they are.
+        """
+        self.assertEqual((), excerpts([]))
+        names = tuple(f"DNS:{n}" for n in range(MAX_EXCERPTS))
+        self.assertEqual(names, excerpts(names))
+
+    def test_many(self) -> None:
+        """
+        Of many texts the first few are left, and a last one that says how many there
+        were; of long ones fewer, but one at least.
+        """
+        self.assertEqual(
+            ("0", "1", "2", "3", "4", "5", "6", "7", "\u2026 (9 names, 8 shown)"),
+            excerpts(list("012345678")),
+        )
+        long = "n" * 1000
+        self.assertEqual(
+            (excerpt(long), "\u2026 (3 names, 1 shown)"), excerpts([long, "a", "b"])
+        )

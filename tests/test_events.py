@@ -535,6 +535,7 @@ class EmittedTests(SynchronousTestCase):
         controls = [visit("bob", ALPN_CONTROL) for _ in range(MAX_CONTROLS_EACH + 1)]
         controls[0].send(b"STATUS\nQUIT\n")
         knock(clientContext(otherAuthority().client(EVE)))
+        visit("bob", b"h2")
         for _ in range(2):
             Peer(secure, clientContext()).sendRaw(b"GET / HTTP/1.0\r\n\r\n")
         reactor.advance(1.5)

@@ -7,12 +7,13 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tcpsvc.audit.disk import Disk
 from tcpsvc.audit.trail import openTrail
 from tcpsvc.events import HANDSHAKE_FAILED, SESSION_REFUSED, Journal
-from tcpsvc.flood import MAX_REASONS, Flood
+from tcpsvc.flood import FAILURE_WINDOW, MAX_REASONS, Flood
 from tests.peers import House, clientContext
 from tests.support import (
     EPOCH,
@@ -104,6 +105,30 @@ class FloodTests(SynchronousTestCase):
             [f"a:{n}" for n in range(5)],
             [record["address"] for record in self.trail.of("handshake.failed")],
         )
+
+    def test_failures(self) -> None:
+        """
+        The traceback of an error is logged once a minute for each place where it
+        occurs.
+        """
+
+        def fail(kind: type[Exception]) -> None:
+            try:
+                raise kind("odd")
+            except kind:
+                self.flood.tellFailure(Failure())
+
+        for _ in range(200):
+            fail(ValueError)
+        fail(KeyError)
+        self.clock.advance(FAILURE_WINDOW)
+        fail(ValueError)
+        fail(ValueError)
+        self.assertEqual(
+            ["ValueError('odd')", "KeyError('odd')", "ValueError('odd')"],
+            [repr(event["log_failure"].value) for event in self.log.events],
+        )
+        self.assertEqual([], self.trail.kept)
 
     def test_tenThousand(self) -> None:
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from tcpsvc.keyfiles import (
     readRequest,
 )
 from tests.certificates import Pair, authority, writeKeys, writePrivate
+from tests.malformed import malformed
 
 LOST_LIST = (
     "bring it back from a copy; if there is none, move it away and revoke "
@@ -204,6 +206,38 @@ class ReadingTests(SynchronousTestCase):
             path = self.directory.path / "none" / name
             error = self.assertRaises(NoSuchKeyFile, read, path)
             self.assertEqual(f"{path}: there is no such file; {mend}", str(error))
+
+    def test_malformed(self) -> None:
+        """
+        A file that is PEM, and cannot be read all the same, is called that, whatever
+        cryptography raises; also if that is no L{Exception}. Of its warnings nobody
+        hears.
+        """
+
+        class Panic(BaseException):
+            """What is no L{Exception}."""
+
+        path = self.directory.path / "alice.pem"
+        path.write_bytes(malformed()["a serial number below zero"].certificatePEM)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            error = self.assertRaises(BrokenKeyFile, readCertificate, path)
+        self.assertEqual([], warned)
+        self.assertEqual(
+            "there is no certificate in PEM format in it that can be read (ValueError: "
+            "the serial number is not positive)",
+            error.problem,
+        )
+        for kind in (Panic, OverflowError):
+
+            def fail(_: bytes, kind: type[BaseException] = kind) -> object:
+                raise kind("line\n" * 200)
+
+            self.patch(x509, "load_pem_x509_csr", fail)
+            error = self.assertRaises(BrokenKeyFile, readRequest, path)
+            self.assertIn(f"({kind.__name__}: line\\nline", error.problem)
+            self.assertEqual(1, len(str(error).splitlines()))
+            self.assertLess(len(str(error)), 800)
 
     def test_broken(self) -> None:
         """

@@ -11,9 +11,17 @@ from pathlib import Path
 from cryptography import x509
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.keyfiles import BrokenKeyFile, KeyFileError, NoSuchKeyFile, readCRL
+from tcpsvc.keyfiles import (
+    BrokenKeyFile,
+    KeyFileError,
+    NoSuchKeyFile,
+    readCertificate,
+    readCRL,
+    readPrivateKey,
+)
 from tcpsvc.keys import authority as module
 from tcpsvc.keys.authority import (
+    MAX_SERIAL,
     openAuthority,
     readRevoked,
     revoke,
@@ -31,6 +39,7 @@ from tests.certificates import (
     writePair,
     writeRevocationList,
 )
+from tests.malformed import forged
 
 
 class OpenTests(SynchronousTestCase):
@@ -182,6 +191,22 @@ class RevokingTests(SynchronousTestCase):
         current, *others = serialsOf(self.directory, path, "alice")
         self.assertEqual([former.certificate.serial_number], others)
         self.assertEqual([current], serialsOf(self.directory, path, None))
+
+    def test_longSerial(self) -> None:
+        """
+        A serial number that no revocation list can name is said to be that.
+        """
+        ca = readCertificate(self.directory.ca)
+        path = self.directory.path / "long.pem"
+        path.write_bytes(
+            forged(
+                serial=b"\x7b" * 21,
+                by=Authority(ca, readPrivateKey(self.directory.caKey)),
+            ).certificatePEM
+        )
+        error = self.assertRaises(KeyFileError, serialsOf, self.directory, path, None)
+        self.assertIn("more than 20 bytes", str(error))
+        revoke(self.directory, [MAX_SERIAL], NOW)
 
     def test_foreignCertificate(self) -> None:
         """

@@ -5,26 +5,32 @@ Tests for L{tcpsvc.pending}.
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 from operator import itemgetter
 
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+import tcpsvc.doorway
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.pending import READ_BURST, READ_RATE, Knock, groupOf
-from tcpsvc.tls import ALPN_CONTROL, ServerConnection, ServerTLS
+from tcpsvc.tls import ALPN_CONTROL, INTERNAL_ERROR, ServerConnection, ServerTLS
 from tcpsvc.turns import LOCK_STEP_FACTOR, TURN_BUDGET
-from tests.certificates import authority, otherAuthority
+from tests.certificates import authority, newAuthority, otherAuthority
+from tests.malformed import Forged, commonName, forged, malformed
 from tests.peers import House, Peer, clientContext, namedPair, serverMaterial
 
+TURN = 0.02  # Seconds after which another turn has come, whatever it costs.
 DISPLACED = "displaced by a newer connection"
 
 
@@ -792,3 +798,162 @@ class KnockTests(SynchronousTestCase):
         self.assertNotEqual("", alice.ending)
         self.assertIsNone(house.slot.current)
         self.assertEqual(1, len(house.trail.of("session.closed")))
+
+
+class ErrorTests(SynchronousTestCase):
+    """
+    What no client gets to see: errors of this program, and what made them.
+    """
+
+    def setUp(self) -> None:
+        """
+        A house where somebody is in session.
+        """
+        self.house = House()
+        self.holder = self.house.visit("alice")
+        self.house.atWork = True
+
+    def knock(self, pair: Forged) -> Peer:
+        """
+        Shake hands with a client that shows this certificate.
+        """
+        context = clientContext()
+        pair.showIn(context)
+        peer = self.house.knock(context).shakeHands()
+        for _ in range(4):
+            self.house.advance(TURN)
+        return peer
+
+    def assertHolderAlone(self) -> None:
+        """
+        The holder has noticed nothing, and nobody else is here.
+        """
+        self.assertEqual("200 x", self.holder.send(b"ECHO x\r\n").lines[-1])
+        self.assertEqual(1, len(self.house.trail.of("session.opened")))
+        self.assertEqual([], self.house.trail.of("session.refused"))
+
+    def test_unreadable(self) -> None:
+        """
+        A certificate that cannot be read is refused with an alert at once, and has one
+        record, also while somebody is at work. The log has a line, and no traceback.
+        """
+        peer = self.knock(malformed()["a PrintableString with @"])
+        self.assertIn("alert internal error", peer.alert)
+        self.assertEqual("closed", peer.ending)
+        (record,) = self.house.trail.of("handshake.failed")
+        self.assertEqual("a certificate that cannot be read", record["reason"])
+        self.assertIn("PrintableString", str(record["detail"]))
+        self.assertIn("fingerprint", str(record["certificate"]))
+        self.assertIn(
+            "in the handshake: a certificate that cannot be read (ValueError: ",
+            self.house.log.texts()[-1],
+        )
+        self.assertFalse([e for e in self.house.log.events if "log_failure" in e])
+        self.assertHolderAlone()
+
+    def test_unreadableByTheHundred(self) -> None:
+        """
+        Two hundred of them make two records, of which the second counts.
+        """
+        pair = malformed()["an x400Address"]
+        for _ in range(200):
+            context = clientContext()
+            context.use_certificate(x509.load_der_x509_certificate(pair.encoded))
+            context.use_privatekey(pair.key)
+            self.house.knock(context).shakeHands()
+            self.house.advance(0)
+        self.house.advance(1)
+        first, others = self.house.trail.of("handshake.failed")
+        self.assertEqual((None, 199), (first.get("count"), others.get("count")))
+        self.assertLess(len("".join(self.house.log.texts())), 2000)
+
+    def test_large(self) -> None:
+        """
+        A common name of 95 KB makes small records and lines.
+        """
+        large = commonName(b"\x07" * 95_000)
+        self.knock(forged(subject=large, by=newAuthority("elsewhere")))
+        (record,) = self.house.trail.of("handshake.failed")
+        self.assertEqual("unknown CA", record["reason"])
+        self.assertLess(len(json.dumps(record)), 2500)
+        self.assertLess(len(self.house.log.texts()[-1]), 2500)
+
+    def test_otherProtocols(self) -> None:
+        """
+        A client that speaks something else, like an HTTPS client, gets an alert and
+        takes no slot; the record says what it offered.
+        """
+        context = clientContext(authority().client("bob"), alpn=[b"h2", b"http/1.1"])
+        peer = self.house.knock(context).shakeHands()
+        self.house.advance(TURN)
+        self.assertIn("alert no application protocol", peer.alert)
+        (record,) = self.house.trail.of("handshake.failed")
+        self.assertEqual(
+            {
+                "address": peer.address,
+                "reason": "no application protocol in common",
+                "detail": "offered: h2, http/1.1",
+            },
+            record,
+        )
+        self.assertFalse([e for e in self.house.log.events if "log_failure" in e])
+        self.assertHolderAlone()
+
+    def test_otherProtocolsAreOneReason(self) -> None:
+        """
+        Whatever clients offer, it is one reason: they are counted together.
+        """
+        for number in range(100):
+            context = clientContext(alpn=[b"x%d" % number])
+            self.house.knock(context).shakeHands()
+            self.house.advance(0)
+        self.house.advance(1)
+        self.assertEqual(2, len(self.house.trail.of("handshake.failed")))
+
+    def test_errorInHandshake(self) -> None:
+        """
+        An error of this program while TLS is worked on ends the connection at once,
+        with one record; the traceback is logged once.
+        """
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("broken on purpose")
+
+        for _ in range(3):
+            self.patch(TLSMemoryBIOProtocol, "dataReceived", fail)
+            peer = self.house.knock()
+            peer.protocol.dataReceived(_hello())
+            self.house.clock.advance(TURN)
+            self.assertTrue(peer.socket.aborted)
+            self.doCleanups()
+        self.house.advance(1)
+        self.assertEqual(
+            [INTERNAL_ERROR] * 2, [reason for _, reason in _failures(self.house)]
+        )
+        self.assertEqual(
+            1, len([e for e in self.house.log.events if "log_failure" in e])
+        )
+        self.assertHolderAlone()
+
+    def test_errorBehindHandshake(self) -> None:
+        """
+        The same holds for an error when the handshake has completed.
+        """
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("broken on purpose")
+
+        self.patch(tcpsvc.doorway, "describe", fail)
+        for _ in range(3):
+            peer = self.house.visit("bob")
+            self.house.advance(TURN)
+            self.house.advance(TURN)
+            self.assertEqual("reset", peer.ending)
+        self.house.advance(1)
+        self.assertEqual(
+            [INTERNAL_ERROR] * 2, [reason for _, reason in _failures(self.house)]
+        )
+        self.assertEqual(
+            1, len([e for e in self.house.log.events if "log_failure" in e])
+        )
+        self.assertHolderAlone()

@@ -4,6 +4,8 @@ Tests for L{tcpsvc.tls}.
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
@@ -14,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
+from OpenSSL._util import lib
 from OpenSSL.crypto import X509
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -52,6 +55,16 @@ from tests.certificates import (
     writePair,
     writePrivate,
     writeRevocationList,
+)
+from tests.malformed import (
+    PRINTABLE,
+    Forged,
+    alternativeNames,
+    commonName,
+    der,
+    forged,
+    malformed,
+    usage,
 )
 from tests.peers import clientContext, serverMaterial
 
@@ -557,6 +570,16 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual("unknown CA", hands.reason)
         assert hands.judgement.shown is not None
 
+    def test_otherReasons(self) -> None:
+        """
+        What OpenSSL finds and no other test has is told in its words.
+        """
+        date = malformed()["an invalid date"]
+        context = clientContext()
+        date.showIn(context)
+        hands = _Hands(ServerTLS(serverMaterial(), "1.3"), context).shake()
+        self.assertEqual("format error in certificate's notAfter field", hands.reason)
+
     def test_expiredAuthority(self) -> None:
         """
         Clients of an authority that has expired are refused.
@@ -726,13 +749,239 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(ALPN_CONTROL, self.chosen(ALPN_CONTROL, ALPN_SESSION))
         self.assertEqual(ALPN_SESSION, self.chosen(ALPN_SESSION, ALPN_CONTROL))
 
+    def test_none(self) -> None:
+        """
+        A client that offers no protocol is accepted without one.
+        """
+        self.assertEqual(b"", self.chosen())
+
     def test_unknown(self) -> None:
         """
-        A client that offers only unknown protocols, or none, is accepted
-        without one.
+        A client that offers only unknown protocols is refused with the alert 120
+        (RFC 7301, section 3.2), before it shows its certificate.
         """
-        self.assertEqual(b"", self.chosen(b"h2", b"http/1.1"))
-        self.assertEqual(b"", self.chosen())
+        hands = _hands(authority().client(), alpn=[b"h2", b"http/1.1"])
+        self.assertEqual("no application protocol in common", hands.reason)
+        self.assertIn("alert no application protocol", hands.alert)
+        self.assertEqual(
+            ({"detail": "offered: h2, http/1.1"}, " (offered: h2, http/1.1)"),
+            hands.judgement.account(),
+        )
+
+    def test_hostile(self) -> None:
+        """
+        Long names of protocols, and bytes that are not ASCII, are shortened and
+        escaped.
+        """
+        offered = [b"\r\n\xff" + bytes([65 + n]) * 250 for n in range(20)]
+        hands = _hands(authority().client(), alpn=offered)
+        record, more = hands.judgement.account()
+        self.assertTrue(str(record["detail"]).endswith(" shown)"), record)
+        self.assertLess(len(json.dumps(record)), 400)
+        self.assertTrue(more.isprintable(), more)
+
+    def test_ignored(self) -> None:
+        """
+        A service without protocols of its own takes no notice of what is offered.
+        """
+        tls = ServerTLS(serverMaterial(), "1.3", protocols=())
+        context = clientContext(authority().client(), alpn=[b"h2", ALPN_SESSION])
+        hands = _Hands(tls, context).shake()
+        self.assertEqual(("", ""), (hands.reason, hands.alert))
+        self.assertEqual(b"", hands.client.get_alpn_proto_negotiated())
+
+
+class GroupTests(SynchronousTestCase):
+    """
+    The groups of key exchange: those of Mozilla's modern profile, and no others.
+    """
+
+    def shake(self, group: str) -> _Hands | None:
+        """
+        Shake hands with a client that has one group; L{None} if OpenSSL lacks it.
+        """
+        context = clientContext(authority().client())
+        if lib.SSL_CTX_set1_curves_list(context._context, group.encode()) != 1:
+            lib.ERR_clear_error()
+            return None
+        return _Hands(ServerTLS(serverMaterial(), "1.3"), context).shake()
+
+    def test_allowed(self) -> None:
+        """
+        The groups of the profile are accepted.
+        """
+        for group in ("X25519MLKEM768", "X25519", "P-256", "P-384"):
+            hands = self.shake(group)
+            if hands is None:
+                self.assertEqual("X25519MLKEM768", group)
+                self.assertLess(SSL.OPENSSL_VERSION_NUMBER, 0x30500000)
+                continue
+            self.assertEqual(("", ""), (hands.reason, hands.alert), group)
+
+    def test_others(self) -> None:
+        """
+        Every other group is refused, and the reason is in words.
+        """
+        refused = 0
+        for group in (
+            *("X448", "P-521", "ffdhe2048", "ffdhe3072", "ffdhe4096", "ffdhe6144"),
+            *("ffdhe8192", "SecP256r1MLKEM768", "SecP384r1MLKEM1024", "MLKEM768"),
+            *("MLKEM512", "MLKEM1024", "brainpoolP256r1tls13"),
+        ):
+            hands = self.shake(group)
+            if hands is not None:
+                self.assertEqual("no key exchange group in common", hands.reason, group)
+                self.assertIn("alert handshake failure", hands.alert)
+                refused += 1
+        self.assertGreater(refused, 2)
+
+    def test_curves(self) -> None:
+        """
+        Under TLS 1.2 the groups also limit the keys of clients' certificates
+        (RFC 8422, section 5.1); under TLS 1.3 they do not.
+        """
+        pair = authority().client(key=ec.generate_private_key(ec.SECP521R1()))
+        self.assertEqual("", _hands(pair).reason)
+        hands = _hands(pair, minimum="1.2", highest=SSL.TLS1_2_VERSION)
+        self.assertEqual(
+            "a certificate with a key on a curve that is not allowed", hands.reason
+        )
+
+    def test_unknownToOpenSSL(self) -> None:
+        """
+        A service does not start with groups that it has not chosen.
+        """
+        self.patch(tcpsvc.tls, "_GROUPS", b"no-such-group")
+        error = self.assertRaises(RuntimeError, ServerTLS, serverMaterial(), "1.3")
+        self.assertIn("no-such-group", str(error))
+
+
+class MalformedTests(SynchronousTestCase):
+    """
+    Certificates that OpenSSL accepts, and that cannot be read or are large.
+    """
+
+    def shake(self, pair: Forged, minimum: str = "1.3") -> _Hands:
+        """
+        Shake hands with a client that shows this certificate. Whatever a callback
+        raises fails the test.
+        """
+        context = clientContext()
+        pair.showIn(context)
+        if minimum == "1.2":
+            context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        hands = _Hands(ServerTLS(serverMaterial(), minimum), context)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            hands.shake()
+        self.assertEqual([], warned)
+        return hands
+
+    def test_judged(self) -> None:
+        """
+        Each of them is accepted, or refused with an alert, a reason in words, and a
+        description that has at least the fingerprint and the serial number.
+        """
+        unreadable = 0
+        for oddity, pair in malformed().items():
+            for minimum in ("1.3", "1.2"):
+                hands = self.shake(pair, minimum)
+                if hands.reason == "":
+                    self.assertEqual("alice", identityOfPeer(hands.server).name, oddity)
+                    continue
+                self.assertIn("alert", hands.alert, oddity)
+                if not hands.judgement.refusal:
+                    continue
+                record, more = hands.judgement.account()
+                certificate = record["certificate"]
+                assert isinstance(certificate, dict)
+                self.assertEqual(pair.fingerprint, certificate["fingerprint"], oddity)
+                self.assertNotEqual("", certificate["serial"], oddity)
+                self.assertLess(len(json.dumps(record)), 2500, oddity)
+                self.assertTrue(more.isprintable(), oddity)
+                if hands.reason == "a certificate that cannot be read":
+                    unreadable += 1
+                    self.assertNotEqual("", record["detail"], oddity)
+                    self.assertIn("alert internal error", hands.alert, oddity)
+        self.assertGreaterEqual(unreadable, 12)
+
+    def test_unreadableAndUnknown(self) -> None:
+        """
+        If OpenSSL refuses a certificate that cannot be read, its reason is the one;
+        the detail says what cannot be read.
+        """
+        odd = commonName(b"alice@example.com", PRINTABLE)
+        hands = self.shake(forged(subject=odd, selfSigned=True, serial=b"\x0b\xad"))
+        self.assertEqual("unknown CA", hands.reason)
+        self.assertIn("alert unknown ca", hands.alert)
+        record, more = hands.judgement.account()
+        self.assertIn("ValueError", str(record["detail"]))
+        self.assertIn("SHA-256 fingerprint", more)
+        self.assertIn("'serial': 'bad'", str(record["certificate"]))
+
+    def test_large(self) -> None:
+        """
+        However large a certificate is, what is told of it stays small, and says how
+        much was left out.
+        """
+        large = "\x07\u00fc".encode() * 31_000
+        names = [der(0x82, b"n%05d.example" % n) for n in range(4000)]
+        for pair in (
+            forged(subject=commonName(large), by=otherAuthority()),
+            forged(subject=commonName(large)),
+            forged(extensions=(usage(), alternativeNames(*names)), by=otherAuthority()),
+            forged(
+                extensions=(usage(), alternativeNames(der(0x86, b"u" * 90_000))),
+                by=otherAuthority(),
+            ),
+            forged(serial=b"\x7b" * 90_000, by=otherAuthority()),
+        ):
+            hands = self.shake(pair)
+            self.assertNotEqual("", hands.reason)
+            record, more = hands.judgement.account()
+            text = json.dumps(record)
+            self.assertLess(len(text), 4500)
+            self.assertIn(" shown)", text)
+            self.assertLess(len(more), 4500)
+
+    def test_manyNames(self) -> None:
+        """
+        The identity of an accepted client is small too.
+        """
+        names = [der(0x82, b"n%05d.example" % n) for n in range(4000)]
+        hands = self.shake(forged(extensions=(usage(), alternativeNames(*names))))
+        self.assertEqual("", hands.reason)
+        identity = identityOfPeer(hands.server)
+        self.assertEqual("DNS:n00000.example", identity.names[0])
+        self.assertEqual("\u2026 (4000 names, 8 shown)", identity.names[-1])
+
+    def test_largeChain(self) -> None:
+        """
+        OpenSSL reads no chain of certificates of more than 100 KiB.
+        """
+        hands = self.shake(forged(subject=commonName(b"n" * 110_000)))
+        self.assertEqual("a certificate chain of more than 100 KiB", hands.reason)
+        self.assertIn("alert illegal parameter", hands.alert)
+
+    def test_anyException(self) -> None:
+        """
+        Whatever fails while a certificate is judged refuses it, and its detail is
+        told: also what is no L{Exception}, like a panic of cryptography's.
+        """
+
+        class Panic(BaseException):
+            """What is no L{Exception}."""
+
+        for kind in (Panic, RuntimeError, RecursionError, MemoryError):
+
+            def fail(_: object, kind: type[BaseException] = kind) -> bool:
+                raise kind("odd")
+
+            self.patch(tcpsvc.tls, "isForClients", fail)
+            hands = self.shake(forged())
+            self.assertEqual("a certificate that cannot be read", hands.reason)
+            self.assertIn("alert internal error", hands.alert)
+            self.assertEqual(f"{kind.__name__}: odd", hands.judgement.detail)
 
 
 class WordsTests(SynchronousTestCase):
@@ -789,6 +1038,27 @@ class WordsTests(SynchronousTestCase):
         """
         error = SSL.SysCallError(-1, "Unexpected EOF")
         self.assertEqual("Unexpected EOF", whyFailed(Judgement(), error))
+
+    def test_encoding(self) -> None:
+        """
+        A certificate that OpenSSL cannot decode has the same reason as one that it
+        can, and cryptography cannot.
+        """
+        error = SSL.Error([("SSL routines", "", "ASN1 lib")])
+        self.assertEqual(
+            "a certificate that cannot be read", whyFailed(Judgement(), error)
+        )
+
+    def test_errorOfOurs(self) -> None:
+        """
+        An error of this program is not taken for a client that left.
+        """
+        self.assertEqual(
+            "internal error: the log has a traceback",
+            whyFailed(Judgement(), RuntimeError()),
+        )
+        refusal = UnacceptableCertificate("no common name")
+        self.assertEqual("no common name", whyFailed(Judgement(), refusal))
 
     def test_clientRefusesService(self) -> None:
         """

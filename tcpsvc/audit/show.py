@@ -223,9 +223,10 @@ class Teller:
         certificate = fields.get("certificate")
         subject = certificate.get("subject") if isinstance(certificate, dict) else None
         who = f" ({_shown(subject)})" if subject else ""
+        detail = f" ({_shown(fields['detail'])})" if "detail" in fields else ""
         text = (
             f"handshake failed: {_shown(fields.get('address'))}{who}: "
-            f"{_shown(fields.get('reason'))}{_counted(fields)}"
+            f"{_shown(fields.get('reason'))}{detail}{_counted(fields)}"
         )
         yield self._line(fields, text, "warning")
 

@@ -365,7 +365,7 @@ def _serialFrom(text: str) -> int:
         serial = int(text.replace(":", ""), 16)
     except ValueError:
         serial = 0
-    if not 0 < serial < 1 << 160:
+    if not 0 < serial <= authority.MAX_SERIAL:
         raise BadArgument(f"{text!r}: not a serial number in hex")
     return serial
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 
+from OpenSSL.crypto import X509
 from twisted.internet import error as errors
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
@@ -32,6 +33,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpsvc.certificates import describe, reading
 from tcpsvc.client.address import Address
 from tcpsvc.client.errors import (
     BackendDown,
@@ -44,13 +46,7 @@ from tcpsvc.client.errors import (
 from tcpsvc.client.tls import ClientTLS
 from tcpsvc.closing import Closing
 from tcpsvc.duplex import DuplexTLS
-from tcpsvc.identity import (
-    Identity,
-    UnacceptableCertificate,
-    alternativeNames,
-    fingerprintOf,
-    identityFrom,
-)
+from tcpsvc.identity import Identity, UnacceptableCertificate, identityFrom
 from tcpsvc.sockets import tune
 from tcpsvc.unreachable import whyUnreachable
 from tcpsvc.wire import ProtocolError, Reply, ReplyParser
@@ -109,18 +105,8 @@ class Arrival(Protocol):
         if self._settled:
             return
         try:
-            certificate = self.transport.getHandle().get_peer_certificate(
-                as_cryptography=True
-            )
-            try:
-                self.server = identityFrom(certificate)
-            except UnacceptableCertificate:
-                self.server = Identity(
-                    name=self._address.name,
-                    serial=format(certificate.serial_number, "x"),
-                    fingerprint=fingerprintOf(certificate),
-                    names=alternativeNames(certificate),
-                )
+            shown = self.transport.getHandle().get_peer_certificate()
+            self.server = _identityOf(shown, self._address)
             agreed = self.transport.negotiatedProtocol
         except Exception:
             self._fail(Failure())
@@ -303,6 +289,24 @@ async def arrive(
     finally:
         if timer.active():
             timer.cancel()
+
+
+def _identityOf(shown: X509, address: Address) -> Identity:
+    """
+    Who a server is: its common name if it has one that can be shown, else the name
+    that it was called by.
+    """
+    try:
+        with reading():
+            return identityFrom(shown.to_cryptography())
+    except UnacceptableCertificate:
+        description = describe(shown)
+        return Identity(
+            address.name,
+            description.serial,
+            description.fingerprint,
+            description.names,
+        )
 
 
 def _late(address: Address, timeout: float) -> CannotReach:

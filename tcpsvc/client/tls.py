@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from tcpsvc.certificates import reading, verificationError
 from tcpsvc.client.address import Address
 from tcpsvc.client.errors import (
     CertificateRefused,
@@ -30,7 +31,8 @@ from tcpsvc.client.errors import (
 )
 from tcpsvc.client.material import ClientMaterial
 from tcpsvc.duplex import DuplexConnection
-from tcpsvc.identity import alternativeNames, isForServers
+from tcpsvc.escapes import excerpts, printable
+from tcpsvc.identity import UnacceptableCertificate, alternativeNames, isForServers
 
 _REASONS = {
     2: "unknown CA",
@@ -84,8 +86,8 @@ _OF_THE_CLIENT = {
     # What OpenSSL sends when a verify callback says no: the service has
     # found what OpenSSL does not look for.
     "internal error": (
-        "it does not say that it is for clients, or it names nobody: have one made by "
-        "`tcpsvc keys client`"
+        "it does not say that it is for clients, it names nobody, or it cannot be "
+        "read: have one made by `tcpsvc keys client`"
     ),
 }
 """
@@ -148,15 +150,21 @@ class ClientTLS:
         if not valid:
             reason = _REASONS.get(error, "")
             problem = _OF_THE_SERVER.get(
-                reason, f"the server's certificate is not good: OpenSSL's error {error}"
+                reason,
+                f"the server's certificate is not good: {verificationError(error)}",
             )
         elif depth == 0:
             try:
-                problem = _unsuitable(shown.to_cryptography(), self._address)
-            except ValueError:
-                problem = "the server's certificate cannot be read"
+                with reading():
+                    problem = _unsuitable(shown.to_cryptography(), self._address)
+            except UnacceptableCertificate as unreadable:
+                problem = (
+                    f"the server's certificate cannot be read ({unreadable.detail}); "
+                    "to fix: ask the administrator to renew it "
+                    "(tcpsvc keys renew server)"
+                )
         if problem:
-            self.refusal = CertificateRefused(problem)
+            self.refusal = CertificateRefused(printable(problem))
         return not problem
 
     def explain(self, error: BaseException | None) -> ClientError | None:
@@ -184,7 +192,7 @@ def _unsuitable(certificate: x509.Certificate, address: Address) -> str:
     try:
         verify(certificate, address.name)
     except (VerificationError, CertificateError):
-        names = ", ".join(alternativeNames(certificate)) or "nothing"
+        names = ", ".join(excerpts(alternativeNames(certificate))) or "nothing"
         return (
             f"the server's certificate does not name {address.name}, but {names}: "
             "call it by such a name, or have its keeper add this one"
@@ -202,6 +210,10 @@ def _meaning(error: SSL.Error) -> ClientError:
     if alert is not None and alert.group(1) in _OF_THE_CLIENT:
         why = _OF_THE_CLIENT[alert.group(1)]
         return CertificateRefused(f"the service refused this certificate: {why}")
+    if alert is not None and alert.group(1) == "no application protocol":
+        return ProtocolViolation(
+            "what is there does not speak this protocol: is it a tcpsvc service?"
+        )
     if words in _NOT_TLS:
         return ProtocolViolation(
             f"what is there does not speak TLS ({words}): is it the right port?"

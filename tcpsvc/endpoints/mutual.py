@@ -63,7 +63,8 @@ def parseMutualServer(
         raise ValueError(f"mtls: {error}") from None
     kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     return MutualServerEndpoint(
-        kind(reactor, int(port), interface=interface), ServerTLS(material, minimum)
+        kind(reactor, int(port), interface=interface),
+        ServerTLS(material, minimum, protocols=()),
     )
 
 

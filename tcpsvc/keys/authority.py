@@ -35,6 +35,12 @@ from tcpsvc.keys.rules import (
 )
 from tcpsvc.keys.writing import locked, writePEM
 
+MAX_SERIAL = (1 << 159) - 1
+"""
+The greatest serial number that a revocation list can name: 20 bytes with its sign
+(RFC 5280, section 4.1.2.2).
+"""
+
 
 def openAuthority(directory: KeyDirectory, now: datetime) -> Authority:
     """
@@ -107,7 +113,7 @@ def serialsOf(directory: KeyDirectory, path: Path, name: str | None) -> list[int
     @param name: Whose it is; the former ones of this name go with it, because
         its key serves them as well.
 
-    @raise KeyFileError: If it is not one of ours.
+    @raise KeyFileError: If it is not one of ours, or no list can name it.
     """
     ca = readCertificate(directory.ca)
     certificate = readCertificate(path)
@@ -118,9 +124,16 @@ def serialsOf(directory: KeyDirectory, path: Path, name: str | None) -> list[int
     former = (
         [readCertificate(each) for each in directory.formerOf(name)] if name else []
     )
-    return [
+    serials = [
         each.serial_number for each in (certificate, *former) if isSignedBy(each, ca)
     ]
+    if max(serials) > MAX_SERIAL:
+        raise BrokenKeyFile(
+            path,
+            "its serial number has more than 20 bytes, too many for a revocation list",
+            "make the authority anew: `tcpsvc keys init --force`",
+        )
+    return serials
 
 
 def whyRevokedKey(
