@@ -299,7 +299,7 @@ class ExclusiveService(Service):
             slot=slot,
             backend=backend,
             control=CommandBackend(
-                controlCommands(facts), facts.controlGreeting, "control"
+                controlCommands(facts), facts.controlGreeting, "control", commands
             ),
             journal=journal,
             flood=self._flood,

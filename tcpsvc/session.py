@@ -12,7 +12,7 @@ upon, and each reply before it leaves.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -339,14 +339,21 @@ class CommandBackend:
     transparent = False
 
     def __init__(
-        self, commands: Commands, greeting: Callable[[Client], Reply], description: str
+        self,
+        commands: Commands,
+        greeting: Callable[[Client], Reply],
+        description: str,
+        others: Iterable[Command] = (),
     ) -> None:
         """
         @param greeting: What each client is greeted with.
+        @param others: Commands of the service that do not answer here; their
+            secrets are kept out of the records all the same.
         """
         self.description = description
         self._commands = commands
         self._greeting = greeting
+        self._others = others
 
     def openSession(
         self,
@@ -361,7 +368,7 @@ class CommandBackend:
         session: ISession = CommandSession(
             client,
             Answering(self._commands, journal.log),
-            Recorded(self._commands),
+            Recorded(self._commands, self._others),
             self._greeting(client),
             journal,
             end,
