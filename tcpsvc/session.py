@@ -25,7 +25,7 @@ from zope.interface import implementer
 from tcpsvc.answering import Answering
 from tcpsvc.batch import Batch
 from tcpsvc.commands import Command, Commands
-from tcpsvc.identity import Client
+from tcpsvc.identity import ANONYMOUS, Client
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession, ISessionJournal
 from tcpsvc.recorded import Recorded
 from tcpsvc.sockets import Transport
@@ -80,7 +80,7 @@ class CommandSession(LineReceiver):
         self._greeting = greeting
         self._journal = journal
         self._end = end
-        self._parser = RequestParser(client)
+        self._parser = RequestParser(client, client.identity is ANONYMOUS)
         self._waiting: deque[Event] = deque()
         self._waitingOctets = 0
         self._reading = True
