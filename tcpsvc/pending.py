@@ -241,7 +241,7 @@ class Knock(Protocol):
         """
         judgement = self._judgement
         record: dict[str, object] = {
-            "address": written(self._address),
+            "address": written(self.transport.getPeer()),
             "reason": judgement.refusal or why,
         }
         more = ""

@@ -49,7 +49,7 @@ class Recorded:
             client may still send the argument of a secret one.
         """
         self._find = commands.find
-        self._secret = {
+        self._secret: dict[str, Command] = {
             verb: one
             for one in (*commands, *others)
             if one.secret

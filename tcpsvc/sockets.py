@@ -6,6 +6,7 @@ What is done to the sockets under the connections.
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 from array import array
@@ -15,7 +16,7 @@ from termios import TIOCOUTQ
 from typing import Protocol as TypingProtocol
 from typing import cast
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -30,6 +31,8 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
 from twisted.internet.tcp import Port
 from twisted.protocols.policies import ProtocolWrapper
+
+from tcpsvc.escapes import printable
 
 KEEPALIVE_IDLE = 15
 """
@@ -71,6 +74,8 @@ MAX_CLOSING = 64
 """
 How many connections may be waiting for the answer to a close.
 """
+
+_MAPPED = re.compile(r"::ffff:([0-9.]+)", re.IGNORECASE)
 
 
 def tune(transport: Transport) -> None:
@@ -151,13 +156,19 @@ def holdAcceptsDown(port: IListeningPort) -> None:
 def written(address: object) -> str:
     """
     @return: An address as people write it: C{192.0.2.1:49152},
-        C{[2001:db8::1]:49152}, or C{unix}.
+        C{[2001:db8::1]:49152}, C{unix}, or C{unknown} if it is of another kind. An
+        IPv4 address that an IPv6 socket shows (RFC 4291, section 2.5.5.2) is
+        written as IPv4.
     """
+    if address is None or isinstance(address, UNIXAddress):
+        return "unix"
+    if not isinstance(address, (IPv4Address, IPv6Address)):
+        return "unknown"
+    host = printable(address.host)  # A proxy may have sent anything.
     if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    return "unix"
+        return f"{host}:{address.port}"
+    mapped = _MAPPED.fullmatch(host)
+    return f"{mapped[1]}:{address.port}" if mapped else f"[{host}]:{address.port}"
 
 
 class Transport(TypingProtocol):

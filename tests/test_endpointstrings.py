@@ -31,7 +31,7 @@ class CheckTestCase(SynchronousTestCase):
         os.chdir(here)
 
     def assertBad(
-        self, check: Callable[[object, str], None], description: str, words: str
+        self, check: Callable[[object, str], object], description: str, words: str
     ) -> None:
         """
         A string is refused in one line that has nothing of Python, and these words.

@@ -576,7 +576,7 @@ class CannotStartTests(ServiceTestCase):
 
         self.patch(
             sys.modules["tcpsvc.service"],
-            "serverFromString",
+            "serverEndpoint",
             lambda reactor, description: _Late(),
         )
         error = self.assertRaises(StartError, self.service.privilegedStartService)

@@ -452,7 +452,8 @@ class ForeignTests(SynchronousTestCase):
         """
         However the stream is cut, it is one bad request that closes.
         """
-        for places in ([], range(40), range(0, len(stream), 512), [len(head)]):
+        cuts: list[Iterable[int]] = [[], range(40), range(0, len(stream), 512)]
+        for places in (*cuts, [len(head)]):
             (event,) = self.told(stream, places)
             assert isinstance(event, BadRequest)
             self.assertEqual((event.head, event.octets), (head, octets))
@@ -511,7 +512,8 @@ class ForeignTests(SynchronousTestCase):
             b"ECHO " + b"x" * 5000 + b"\r\nNOOP\r\n",
             b"ECHO \x80\r\nNOOP\r\n",
         ):
-            for places in ([], range(40), range(0, len(stream), 512)):
+            cuts: list[Iterable[int]] = [[], range(40), range(0, len(stream), 512)]
+            for places in cuts:
                 expected, _ = parse([stream])
                 self.assertEqual(self.told(stream, places), expected)
 
