@@ -17,17 +17,21 @@ from typing import Any, ClassVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
 
 from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.builtin import builtInVerbs
 from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
+from tcpsvc.descriptors import allowDescriptors
 from tcpsvc.endpointstrings import checkClient, checkServer, isLocal
 from tcpsvc.escapes import octetsOf
 from tcpsvc.flow import PAYLOADS
 from tcpsvc.gateway import GatewaySettings
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError, readPrivateKey
+from tcpsvc.listening import InheritedUNIXEndpoint, inheritedAddress
 from tcpsvc.service import ExclusiveService, Reactor, Settings
 from tcpsvc.tls import VERSIONS, ServerMaterial, loadServerMaterial
 
@@ -74,7 +78,12 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         ["max-session", None, "28800", "Seconds a session may last; 0 is off."],
         ["handshake-timeout", None, "10", "Seconds for the TLS handshake."],
         ["tls-minimum", None, "1.3", "The lowest version of TLS: 1.3 or 1.2."],
-        ["max-pending", None, "16", "Connections that may be in handshake at once."],
+        [
+            "max-pending",
+            None,
+            "256",
+            "Connections that may be in handshake at once.",
+        ],
     ]
 
     def __init__(self) -> None:
@@ -152,12 +161,9 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         for description in listen:
             _checkListener("--listen", description)
         for description in plaintext:
-            _checkListener("--listen-plaintext", description)
-            if not self["unsafe-plaintext"] and not isLocal(description):
-                raise usage.UsageError(
-                    f"--listen-plaintext {description}: anybody on the network could "
-                    "use it; add interface=127.0.0.1 or give --unsafe-plaintext"
-                )
+            endpoint = _checkListener("--listen-plaintext", description)
+            if not self["unsafe-plaintext"]:
+                _checkLocal(description, endpoint)
         for name, allowed in (
             ("audit-sync", SYNC_POLICIES),
             ("audit-payload", PAYLOADS),
@@ -183,6 +189,10 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             commands=self._commands(),
             material=self._material(),
         )
+        try:
+            allowDescriptors(self.settings.maxPending, len(listen) + len(plaintext))
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
 
     def _seconds(self, name: str, above: float | None = None) -> float:
         """
@@ -300,7 +310,7 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         return path
 
 
-def _checkListener(option: str, description: str) -> None:
+def _checkListener(option: str, description: str) -> IStreamServerEndpoint:
     """
     See that a server's endpoint string can be listened on.
 
@@ -308,15 +318,41 @@ def _checkListener(option: str, description: str) -> None:
     """
     from twisted.internet import reactor
 
-    kind = description.partition(":")[0]
-    if kind.lower() in ("ssl", "tls", "mtls"):
+    kinds = [part.lower() for part in description.split(":")]
+    kind = next((each for each in kinds if each != "haproxy"), "")
+    if kind in ("ssl", "tls", "mtls"):
+        kind = description.split(":")[kinds.index(kind)]
         raise usage.UsageError(
             f"{option} {description}: TLS is done here; write tcp: in place of {kind}:"
         )
+    if kinds[0] == "haproxy" and option == "--listen-plaintext":
+        raise usage.UsageError(
+            f"{option} {description}: a PROXY header is only read on TLS listeners; "
+            f"expected {description.partition(':')[2]}"
+        )
     try:
-        checkServer(reactor, description)
+        return checkServer(reactor, description)
     except ValueError as error:
         raise usage.UsageError(f"{option} '{description}': {error}") from None
+
+
+def _checkLocal(description: str, endpoint: IStreamServerEndpoint) -> None:
+    """
+    See that only this machine can reach a listener without TLS.
+
+    @raise UsageError: If others can.
+    """
+    if isinstance(endpoint, (AdoptedStreamServerEndpoint, InheritedUNIXEndpoint)):
+        place, local = inheritedAddress(endpoint.fileno)
+        which = f"the socket listens on {place}; bind it to 127.0.0.1"
+    else:
+        local = isLocal(description)
+        which = "add interface=127.0.0.1"
+    if not local:
+        raise usage.UsageError(
+            f"--listen-plaintext {description}: anybody on the network could use it; "
+            f"{which} or give --unsafe-plaintext"
+        )
 
 
 def makeService(options: Options, reactor: Reactor | None = None) -> ExclusiveService:

@@ -5,6 +5,8 @@ Tests for L{tcpsvc.tap}.
 from __future__ import annotations
 
 import os
+import resource
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from twisted.application.service import IService, IServiceMaker
 from twisted.internet import reactor as globalReactor
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python import usage
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -20,7 +23,7 @@ from tcpsvc import tap
 from tcpsvc.service import ExclusiveService, Settings
 from tcpsvc.tap import Options, makeService
 from tests.certificates import DAY, NOW, authority, writeKeys, writePair
-from twisted.plugins import tcpsvc_plugin
+from twisted.plugins import tcpsvc_plugin, twisted_core
 
 
 class TapTestCase(SynchronousTestCase):
@@ -82,7 +85,7 @@ class DefaultTests(TapTestCase):
         self.assertEqual(28800.0, settings.maxSession)
         self.assertEqual(10.0, settings.handshakeTimeout)
         self.assertEqual("1.3", settings.tlsMinimum)
-        self.assertEqual(16, settings.maxPending)
+        self.assertEqual(256, settings.maxPending)
 
     def test_nothingOpened(self) -> None:
         """
@@ -290,6 +293,57 @@ class EndpointTests(TapTestCase):
         for value in ("tcp:1:interface=127.0.0.1", "unix:x"):
             settings = self.parsed("--listen-plaintext", value)
             self.assertEqual((value,), settings.listenPlaintext)
+
+    def test_plaintextInherited(self) -> None:
+        """
+        Where an inherited socket listens is asked of the socket.
+        """
+        for place, safe in (("127.0.0.1", True), ("0.0.0.0", False)):
+            with socket.create_server((place, 0)) as made:
+                passed = ListenFDs([made.fileno()], ["line"])
+                self.patch(
+                    type(twisted_core.systemdEndpointParser), "_sddaemon", passed
+                )
+                value = "systemd:domain=INET:name=line"
+                if safe:
+                    settings = self.parsed("--listen-plaintext", value)
+                    self.assertEqual((value,), settings.listenPlaintext)
+                    continue
+                where = f"the socket listens on {place}:{made.getsockname()[1]}"
+                self.assertUsage(
+                    "--listen-plaintext", value, words=(where, "--unsafe-plaintext")
+                )
+                self.parsed("--listen-plaintext", value, "--unsafe-plaintext")
+
+    def test_plaintextProxied(self) -> None:
+        """
+        A plaintext listener has no PROXY headers, which it could not wait for.
+        """
+        self.assertUsage(
+            "--unsafe-plaintext",
+            "--listen-plaintext=haproxy:tcp:1:interface=127.0.0.1",
+            words=("PROXY", "expected tcp:1:interface=127.0.0.1"),
+        )
+
+    def test_proxiedTLS(self) -> None:
+        """
+        Behind C{haproxy:} TLS is done here as well.
+        """
+        self.assertUsage(
+            "--listen=haproxy:ssl:1", words=("TLS is done here", "in place of ssl:")
+        )
+        self.parsed("--listen=haproxy:tcp:1")
+
+    def test_descriptors(self) -> None:
+        """
+        More connections than the process may have descriptors are refused.
+        """
+        self.patch(resource, "getrlimit", lambda which: (100, 300))
+        self.assertUsage(words=("file descriptors", "--max-pending", "LimitNOFILE="))
+        limits = []
+        self.patch(resource, "setrlimit", lambda which, limit: limits.append(limit))
+        self.parsed("--max-pending=100")
+        self.assertEqual([(240, 300)], limits)
 
     def test_unsafePlaintext(self) -> None:
         """
