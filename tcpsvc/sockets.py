@@ -6,12 +6,13 @@ What is done to the sockets under the connections.
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 from array import array
 from collections.abc import Callable
 from fcntl import ioctl
+from ipaddress import IPv6Address as IPv6Host
+from ipaddress import ip_address
 from termios import TIOCOUTQ
 from typing import Protocol as TypingProtocol
 from typing import cast
@@ -74,8 +75,6 @@ MAX_CLOSING = 64
 """
 How many connections may be waiting for the answer to a close.
 """
-
-_MAPPED = re.compile(r"::ffff:([0-9.]+)", re.IGNORECASE)
 
 
 def tune(transport: Transport) -> None:
@@ -164,11 +163,14 @@ def written(address: object) -> str:
         return "unix"
     if not isinstance(address, (IPv4Address, IPv6Address)):
         return "unknown"
-    host = printable(address.host)  # A proxy may have sent anything.
-    if isinstance(address, IPv4Address):
-        return f"{host}:{address.port}"
-    mapped = _MAPPED.fullmatch(host)
-    return f"{mapped[1]}:{address.port}" if mapped else f"[{host}]:{address.port}"
+    try:
+        host = ip_address(address.host)
+    except ValueError:  # A proxy has sent it.
+        return f"[{printable(address.host)}]:{address.port}"
+    if isinstance(host, IPv6Host):
+        host = host.ipv4_mapped or host
+    six = isinstance(host, IPv6Host)
+    return f"[{host}]:{address.port}" if six else f"{host}:{address.port}"
 
 
 class Transport(TypingProtocol):
