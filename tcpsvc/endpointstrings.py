@@ -28,12 +28,12 @@ from twisted.internet.endpoints import (
     serverFromString,
 )
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.protocols.haproxy import proxyEndpoint
 
 from tcpsvc.endpoints.arguments import Option, bound, number
 from tcpsvc.listening import (
     BACKLOG,
     InheritedUNIXEndpoint,
+    ProxiedEndpoint,
     VacatedUNIXEndpoint,
     familyOf,
 )
@@ -275,7 +275,7 @@ def serverEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
     if description.startswith(_PROXIED):
         inner = serverEndpoint(reactor, description.removeprefix(_PROXIED))
-        return cast(IStreamServerEndpoint, proxyEndpoint(inner))
+        return ProxiedEndpoint(inner)
     read = _read(description)
     named = dict(read.named)
     if read.kind in ("tcp", "tcp6", "unix"):

@@ -1,7 +1,8 @@
 # -*- test-case-name: tests.test_listening -*-
 
 """
-Listening sockets: those that another process has opened, and those of UNIX paths.
+Listening sockets: those that another process has opened, those of UNIX paths, and
+those behind a proxy.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
     IListeningPort,
     IProtocolFactory,
     IStreamServerEndpoint,
 )
+from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
+from twisted.protocols.policies import WrappingFactory
 from zope.interface import implementer
 
 from tcpsvc.sockets import written
@@ -269,6 +273,59 @@ class VacatedUNIXEndpoint:
                 return self.endpoint.listen(factory)
         except OSError as error:
             return fail(CannotListenError(None, self.path, error))
+
+
+# PROXY headers.
+
+
+@implementer(IHalfCloseableProtocol)
+class _ProxiedConnection(HAProxyProtocolWrapper):
+    """
+    A connection that begins with a PROXY header. In addition to Twisted's, it tells
+    the protocol within when the peer has closed its half.
+    """
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer has closed its half.
+        """
+        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            cast(IHalfCloseableProtocol, self.wrappedProtocol).readConnectionLost()
+        else:
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """
+        Our half is closed.
+        """
+        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            cast(IHalfCloseableProtocol, self.wrappedProtocol).writeConnectionLost()
+
+
+class _ProxiedFactory(WrappingFactory):
+    """
+    Builds them.
+    """
+
+    noisy = False
+    protocol = _ProxiedConnection
+
+
+@implementer(IStreamServerEndpoint)
+@frozen
+class ProxiedEndpoint:
+    """
+    Listens for connections that begin with a PROXY header. Their C{getPeer} gives the
+    client's address when the header has come, and the proxy's before.
+    """
+
+    endpoint: IStreamServerEndpoint
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """
+        @see: L{IStreamServerEndpoint.listen}
+        """
+        return self.endpoint.listen(_ProxiedFactory(factory))
 
 
 # For people.

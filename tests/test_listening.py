@@ -15,22 +15,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.protocol import Factory
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IListeningPort,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tcpsvc import listening
 from tcpsvc.listening import (
     InheritedUNIXEndpoint,
+    ProxiedEndpoint,
     VacatedUNIXEndpoint,
     familyOf,
     inheritedAddress,
     placeOf,
     vacated,
 )
+from tcpsvc.sockets import written
 
 
 class SocketsTestCase(SynchronousTestCase):
@@ -207,6 +215,69 @@ class InheritedTests(SocketsTestCase):
         self.assertEqual(
             f"unix:@tcpsvc-test-{os.getpid()}", inheritedAddress(made.fileno())[0]
         )
+
+
+@implementer(IHalfCloseableProtocol)
+class _HalfCloseable(Protocol):
+    """
+    Keeps what it is told.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """Data."""
+        assert self.transport is not None
+        self.told += [data, written(self.transport.getPeer())]
+
+    def readConnectionLost(self) -> None:
+        """The end of it."""
+        self.told.append("half-closed")
+
+    def writeConnectionLost(self) -> None:
+        """Never happens here."""
+
+
+class ProxiedTests(SynchronousTestCase):
+    """
+    Tests for L{ProxiedEndpoint}.
+    """
+
+    def connected(self, protocol: Protocol) -> tuple[Any, StringTransport]:
+        """
+        A connection to a listener, with a protocol within.
+        """
+        reactor: Any = MemoryReactorClock()
+        inner = TCP4ServerEndpoint(reactor, 4433)
+        self.successResultOf(
+            ProxiedEndpoint(inner).listen(Factory.forProtocol(lambda: protocol))
+        )
+        connection = reactor.tcpServers[0][1].buildProtocol(None)
+        transport = StringTransport()
+        connection.makeConnection(transport)
+        return connection, transport
+
+    def test_halfClose(self) -> None:
+        """
+        The protocol within is told that the peer has closed its half, and is not
+        disconnected by that: it may owe a reply.
+        """
+        protocol = _HalfCloseable()
+        connection, transport = self.connected(protocol)
+        self.assertTrue(IHalfCloseableProtocol.providedBy(connection))
+        connection.dataReceived(b"PROXY TCP4 192.0.2.7 192.0.2.1 50007 4433\r\nhello")
+        connection.readConnectionLost()
+        self.assertEqual([b"hello", "192.0.2.7:50007", "half-closed"], protocol.told)
+        self.assertFalse(transport.disconnecting)
+
+    def test_other(self) -> None:
+        """
+        One that knows no halves is closed.
+        """
+        connection, transport = self.connected(Protocol())
+        connection.readConnectionLost()
+        self.assertTrue(transport.disconnecting)
 
 
 RACE = """
