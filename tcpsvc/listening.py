@@ -22,6 +22,7 @@ from typing import Any, cast
 from attrs import frozen
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, execute, fail
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
@@ -326,6 +327,18 @@ class ProxiedEndpoint:
         @see: L{IStreamServerEndpoint.listen}
         """
         return self.endpoint.listen(_ProxiedFactory(factory))
+
+
+def inheritedDescriptor(endpoint: IStreamServerEndpoint) -> int | None:
+    """
+    @return: The descriptor that an endpoint adopts; L{None} if it opens a socket of
+        its own.
+    """
+    while isinstance(endpoint, ProxiedEndpoint):
+        endpoint = endpoint.endpoint
+    if isinstance(endpoint, (AdoptedStreamServerEndpoint, InheritedUNIXEndpoint)):
+        return cast(int, endpoint.fileno)
+    return None
 
 
 # For people.

@@ -17,7 +17,6 @@ from typing import Any, ClassVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
@@ -31,7 +30,7 @@ from tcpsvc.escapes import octetsOf
 from tcpsvc.flow import PAYLOADS
 from tcpsvc.gateway import GatewaySettings
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError, readPrivateKey
-from tcpsvc.listening import InheritedUNIXEndpoint, inheritedAddress
+from tcpsvc.listening import inheritedAddress, inheritedDescriptor
 from tcpsvc.service import ExclusiveService, Reactor, Settings
 from tcpsvc.tls import VERSIONS, ServerMaterial, loadServerMaterial
 
@@ -158,12 +157,21 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         """
         listen = tuple(self["listen"] or [DEFAULT_LISTEN])
         plaintext = tuple(self["listen-plaintext"])
+        inherited: list[int | None] = []
         for description in listen:
-            _checkListener("--listen", description)
+            endpoint = _checkListener("--listen", description)
+            inherited.append(inheritedDescriptor(endpoint))
         for description in plaintext:
             endpoint = _checkListener("--listen-plaintext", description)
+            inherited.append(inheritedDescriptor(endpoint))
             if not self["unsafe-plaintext"]:
-                _checkLocal(description, endpoint)
+                _checkLocal(description, inherited[-1])
+        for descriptor in inherited:
+            if descriptor is not None and inherited.count(descriptor) > 1:
+                raise usage.UsageError(
+                    f"two listeners have the same inherited socket, descriptor "
+                    f"{descriptor}; expected one listener for each"
+                )
         for name, allowed in (
             ("audit-sync", SYNC_POLICIES),
             ("audit-payload", PAYLOADS),
@@ -336,14 +344,15 @@ def _checkListener(option: str, description: str) -> IStreamServerEndpoint:
         raise usage.UsageError(f"{option} '{description}': {error}") from None
 
 
-def _checkLocal(description: str, endpoint: IStreamServerEndpoint) -> None:
+def _checkLocal(description: str, descriptor: int | None) -> None:
     """
     See that only this machine can reach a listener without TLS.
 
+    @param descriptor: That of an inherited socket, if it is one.
     @raise UsageError: If others can.
     """
-    if isinstance(endpoint, (AdoptedStreamServerEndpoint, InheritedUNIXEndpoint)):
-        place, local = inheritedAddress(endpoint.fileno)
+    if descriptor is not None:
+        place, local = inheritedAddress(descriptor)
         which = f"the socket listens on {place}; bind it to 127.0.0.1"
     else:
         local = isLocal(description)

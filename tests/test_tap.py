@@ -315,6 +315,22 @@ class EndpointTests(TapTestCase):
                 )
                 self.parsed("--listen-plaintext", value, "--unsafe-plaintext")
 
+    def test_inheritedTwice(self) -> None:
+        """
+        An inherited socket can have one listener only.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as made:
+            passed = ListenFDs([made.fileno()], ["line"])
+            self.patch(type(twisted_core.systemdEndpointParser), "_sddaemon", passed)
+            listen = "--listen=systemd:domain=INET:name=line"
+            for other in (
+                "--listen=systemd:domain=INET:index=0",
+                "--listen=haproxy:systemd:INET:0",
+                "--listen-plaintext=systemd:INET:0",
+            ):
+                self.assertUsage(listen, other, words=("the same inherited socket",))
+            self.parsed(listen, "--listen=tcp:0", "--listen=tcp:0")
+
     def test_plaintextProxied(self) -> None:
         """
         A plaintext listener has no PROXY headers, which it could not wait for.
