@@ -169,7 +169,7 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         for descriptor in inherited:
             if descriptor is not None and inherited.count(descriptor) > 1:
                 raise usage.UsageError(
-                    f"two listeners have the same inherited socket, descriptor "
+                    "two listeners have the same inherited socket, descriptor "
                     f"{descriptor}; expected one listener for each"
                 )
         for name, allowed in (
