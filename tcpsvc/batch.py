@@ -121,5 +121,5 @@ class Batch:
             self.requests, answered, reply.code, self.moment
         )
         if reply.closes:
-            self.ends = "quit" if type(event) is Request else "line-too-long"
+            self.ends = "quit" if type(event) is Request else reply.word.lower()
         return text

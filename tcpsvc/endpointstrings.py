@@ -14,15 +14,29 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any, cast
 
 from attrs import frozen
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    clientFromString,
+    serverFromString,
+)
+from twisted.internet.interfaces import IStreamServerEndpoint
 
 from tcpsvc.endpoints.arguments import Option, bound, number
+from tcpsvc.listening import (
+    BACKLOG,
+    InheritedUNIXEndpoint,
+    ProxiedEndpoint,
+    VacatedUNIXEndpoint,
+    familyOf,
+)
 
 MAX_SOCKET_PATH_OCTETS = 107
 """
@@ -162,6 +176,7 @@ def _byName(*names: str) -> tuple[Option, ...]:
     return tuple(Option(name, onlyByName=True) for name in names)
 
 
+_PROXIED = "haproxy:"
 _CLIENTS = {
     "tcp": (
         *_REMOTE,
@@ -231,18 +246,73 @@ def checkClient(reactor: object, description: str) -> None:
         raise ValueError(_whyNot(error, description, _clientMeant, kinds)) from None
 
 
-def checkServer(reactor: object, description: str) -> None:
+def checkServer(reactor: object, description: str) -> IStreamServerEndpoint:
     """
     See that a string can be listened on, without doing so.
 
     @raise ValueError: If it cannot. One line says why.
     """
     kinds = "tcp:, tcp6:, unix: or systemd:"
+    inner = description
+    while inner.startswith(_PROXIED):
+        inner = inner.removeprefix(_PROXIED)
     try:
-        _checkShape(_SERVERS, description)
-        serverFromString(reactor, description)
+        _checkShape(_SERVERS, inner)
+        return serverEndpoint(reactor, description)
     except Exception as error:
-        raise ValueError(_whyNot(error, description, _serverMeant, kinds)) from None
+        raise ValueError(_whyNot(error, inner, _serverMeant, kinds)) from None
+
+
+def serverEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """
+    Make the endpoint of a server's string, as Twisted does. In addition, connections
+    that wait are L{BACKLOG} where the string does not say how many; a UNIX socket
+    that was left behind is replaced; and an inherited socket is what the string
+    says.
+
+    @raise ValueError: If it is not. Other strings that cannot be listened on raise
+        what Twisted raises.
+    """
+    if description.startswith(_PROXIED):
+        inner = serverEndpoint(reactor, description.removeprefix(_PROXIED))
+        return ProxiedEndpoint(inner)
+    read = _read(description)
+    named = dict(read.named)
+    if read.kind in ("tcp", "tcp6", "unix"):
+        places = [one.name for one in _SERVERS[read.kind] if one.name not in named]
+        named |= zip(places, read.arguments, strict=False)
+        if "backlog" not in named:
+            description += f":backlog={BACKLOG}"
+    endpoint = serverFromString(reactor, description)
+    if read.kind == "unix":
+        return VacatedUNIXEndpoint(named["address"], endpoint)
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        return _inherited(reactor, description, endpoint)
+    return cast(IStreamServerEndpoint, endpoint)
+
+
+def _inherited(
+    reactor: object, description: str, endpoint: AdoptedStreamServerEndpoint
+) -> IStreamServerEndpoint:
+    """
+    @return: What listens on a socket that another process has opened.
+    @raise ValueError: If the socket is not what the string says.
+    """
+    family = familyOf(endpoint.fileno)
+    if family != endpoint.addressFamily:
+        told = socket.AddressFamily(endpoint.addressFamily).name.removeprefix("AF_")
+        real = family.name.removeprefix("AF_")
+        parts = [
+            part.replace(told, real) if part in (told, f"domain={told}") else part
+            for part in _parts(description)
+        ]
+        raise ValueError(
+            f"descriptor {endpoint.fileno} is a socket of the domain {real}, not "
+            f"{told}; to fix: write {':'.join(parts)}"
+        )
+    if family == socket.AF_UNIX:
+        return InheritedUNIXEndpoint(reactor, endpoint.fileno)
+    return cast(IStreamServerEndpoint, endpoint)
 
 
 def _whyNot(
@@ -263,7 +333,10 @@ def _whyNot(
     if isinstance(error, TypeError):
         return f"its arguments are not those of {kind}:"
     if isinstance(error, (KeyError, IndexError)):
-        return f"{kind}: there is no such socket among those that were passed on"
+        names = os.environ.get("LISTEN_FDNAMES")
+        return f"{kind}: there is no such socket among those that were passed on " + (
+            f"(LISTEN_FDNAMES is {names})" if names else "(LISTEN_FDNAMES is not set)"
+        )
     if isinstance(error, OSError):
         return f"{kind}: {error.filename}: {error.strerror}"
     return str(error) or f"{kind}: {type(error).__name__}"

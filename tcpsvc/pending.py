@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import cast
 
@@ -45,12 +46,12 @@ The same at once after a pause: more than a handshake takes.
 """
 
 
-def groupOf(address: IAddress | None) -> str:
+@lru_cache(maxsize=1024)
+def groupOf(host: str) -> str:
     """
-    @return: What an address counts as: an IPv4 address, or the /64 of IPv6, which
-        one network has as a whole.
+    @return: What the address of a host counts as: an IPv4 address, or the /64 of IPv6,
+        which one network has as a whole.
     """
-    host: str = getattr(address, "host", "unix")
     try:
         ip = ip_address(host.partition("%")[0])
     except ValueError:
@@ -162,8 +163,6 @@ class Knock(Protocol):
     Bytes of the holder of the slot go straight to TLS. Those of all others wait for
     their share of the reactor's time, and only so many times a second: whatever they
     are, what they cost the holder is bounded.
-
-    @ivar group: The address that it counts for.
     """
 
     factory: PendingLimit
@@ -171,7 +170,6 @@ class Knock(Protocol):
 
     def __init__(self, factory: PendingLimit, address: IAddress | None) -> None:
         self.factory = factory
-        self.group = groupOf(address)
         self._address = address
         self._tls: DuplexTLS | None = None
         self._judgement = Judgement()
@@ -182,6 +180,11 @@ class Knock(Protocol):
         self._later: IDelayedCall | None = None
         self._gone = False
         self._handshakeDone = False
+
+    @property
+    def group(self) -> str:
+        """The address that it counts for. A proxy tells it some time (C{haproxy:})."""
+        return groupOf(getattr(self.transport.getPeer(), "host", "unix"))
 
     @property
     def isSilent(self) -> bool:
@@ -342,7 +345,7 @@ class Knock(Protocol):
         judgement = self._judgement
         details, more = judgement.account()
         record = {
-            "address": written(self._address),
+            "address": written(self.transport.getPeer()),
             "reason": judgement.refusal or why,
             **details,
         }

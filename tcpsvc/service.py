@@ -15,20 +15,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import cast
 
 from attrs import frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.endpoints import clientFromString, serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import (
     IListeningPort,
     IReactorCore,
     IReactorFromThreads,
     IReactorTime,
-    IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
@@ -45,6 +42,7 @@ from tcpsvc.builtin import ServiceFacts, controlCommands, serviceCommands
 from tcpsvc.closing import Closing
 from tcpsvc.commands import Command, CommandsError
 from tcpsvc.doorway import DoorwayFactory
+from tcpsvc.endpointstrings import serverEndpoint
 from tcpsvc.events import (
     SERVICE_STARTED,
     SERVICE_STOPPED,
@@ -56,12 +54,13 @@ from tcpsvc.flood import Flood
 from tcpsvc.gateway import GatewayBackend, GatewaySettings
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.interfaces import AuditUnavailable, IBackend
+from tcpsvc.listening import placeOf, whyNotListening
 from tcpsvc.paced import PacedSession
 from tcpsvc.pending import PendingLimit
 from tcpsvc.prompt import sendAtOnce
 from tcpsvc.session import CommandBackend
 from tcpsvc.slot import Slot
-from tcpsvc.sockets import holdAcceptsDown, written
+from tcpsvc.sockets import holdAcceptsDown
 from tcpsvc.tls import ServerMaterial, ServerTLS
 
 
@@ -313,6 +312,7 @@ class ExclusiveService(Service):
                 controlCommands(facts),
                 facts.controlGreeting,
                 "control",
+                commands,
                 partial(PacedSession, clock),
             ),
             journal=journal,
@@ -351,15 +351,18 @@ class ExclusiveService(Service):
 
         @raise StartError: If it cannot be opened.
         """
-        endpoint = cast(
-            IStreamServerEndpoint, serverFromString(self._reactor, description)
-        )
+        try:
+            endpoint = serverEndpoint(self._reactor, description)
+        except ValueError as error:
+            raise StartError(f"cannot listen on {description}: {error}") from None
         ports: list[IListeningPort] = []
         failures: list[Failure] = []
         listening = endpoint.listen(factory)
         listening.addCallbacks(ports.append, failures.append)
         for failure in failures:
-            raise StartError(f"cannot listen on {description}: {_why(failure.value)}")
+            raise StartError(
+                f"cannot listen on {description}: {whyNotListening(failure.value)}"
+            )
         if not ports:
             raise StartError(f"cannot listen on {description}: it does not say when")
         holdAcceptsDown(ports[0])
@@ -372,7 +375,7 @@ class ExclusiveService(Service):
         """
         secure = f"mutual TLS {self._settings.tlsMinimum} or later"
         return [
-            f"{_place(port)}, "
+            f"{placeOf(port)}, "
             + (
                 secure
                 if number < len(self._settings.listen)
@@ -446,22 +449,3 @@ def _keepWhatIsThere() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def _place(port: IListeningPort) -> str:
-    """
-    Where a port listens, as people write it.
-    """
-    host = port.getHost()
-    name = getattr(host, "name", None)
-    if name is None:
-        return written(host)
-    return f"unix:{name.decode(errors='replace') if isinstance(name, bytes) else name}"
-
-
-def _why(error: BaseException | None) -> str:
-    """
-    Why a door could not be opened, without where.
-    """
-    cause = error.socketError if isinstance(error, CannotListenError) else error
-    return getattr(cause, "strerror", None) or str(cause)

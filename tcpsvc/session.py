@@ -12,7 +12,7 @@ upon, and each reply before it leaves.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -25,7 +25,7 @@ from zope.interface import implementer
 from tcpsvc.answering import Answering
 from tcpsvc.batch import Batch
 from tcpsvc.commands import Command, Commands
-from tcpsvc.identity import Client
+from tcpsvc.identity import ANONYMOUS, Client
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession, ISessionJournal
 from tcpsvc.recorded import Recorded
 from tcpsvc.sockets import Transport
@@ -80,7 +80,7 @@ class CommandSession(LineReceiver):
         self._greeting = greeting
         self._journal = journal
         self._end = end
-        self._parser = RequestParser(client)
+        self._parser = RequestParser(client, client.identity is ANONYMOUS)
         self._waiting: deque[Event] = deque()
         self._waitingOctets = 0
         self._reading = True
@@ -349,15 +349,19 @@ class CommandBackend:
         commands: Commands,
         greeting: Callable[[Client], Reply],
         description: str,
+        others: Iterable[Command] = (),
         session: Callable[..., CommandSession] = CommandSession,
     ) -> None:
         """
         @param greeting: What each client is greeted with.
+        @param others: Commands of the service that do not answer here; their
+            secrets are kept out of the records all the same.
         @param session: Makes a session, from what L{CommandSession} is made from.
         """
         self.description = description
         self._commands = commands
         self._greeting = greeting
+        self._others = others
         self._session = session
 
     def openSession(
@@ -373,7 +377,7 @@ class CommandBackend:
         session: ISession = self._session(
             client,
             Answering(self._commands, journal.log),
-            Recorded(self._commands),
+            Recorded(self._commands, self._others),
             self._greeting(client),
             journal,
             end,

@@ -12,11 +12,13 @@ import sys
 from array import array
 from collections.abc import Callable
 from fcntl import ioctl
+from ipaddress import IPv6Address as IPv6Host
+from ipaddress import ip_address
 from termios import TIOCOUTQ
 from typing import Protocol as TypingProtocol
 from typing import cast
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
@@ -30,6 +32,8 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
 from twisted.internet.tcp import Connection, Port
 from twisted.protocols.policies import ProtocolWrapper
+
+from tcpsvc.escapes import printable
 
 KEEPALIVE_IDLE = 15
 """
@@ -188,13 +192,22 @@ def holdAcceptsDown(port: IListeningPort) -> None:
 def written(address: object) -> str:
     """
     @return: An address as people write it: C{192.0.2.1:49152},
-        C{[2001:db8::1]:49152}, or C{unix}.
+        C{[2001:db8::1]:49152}, C{unix}, or C{unknown} if it is of another kind. An
+        IPv4 address that an IPv6 socket shows (RFC 4291, section 2.5.5.2) is
+        written as IPv4.
     """
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    return "unix"
+    if address is None or isinstance(address, UNIXAddress):
+        return "unix"
+    if not isinstance(address, (IPv4Address, IPv6Address)):
+        return "unknown"
+    try:
+        host = ip_address(address.host)
+    except ValueError:  # A proxy has sent it.
+        return f"[{printable(address.host)}]:{address.port}"
+    if isinstance(host, IPv6Host):
+        host = host.ipv4_mapped or host
+    six = isinstance(host, IPv6Host)
+    return f"[{host}]:{address.port}" if six else f"{host}:{address.port}"
 
 
 class Transport(TypingProtocol):

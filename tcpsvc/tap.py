@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
 
@@ -24,11 +25,13 @@ from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.builtin import builtInVerbs
 from tcpsvc.clock import useMonotonicClock
 from tcpsvc.commands import Command, CommandsError, installedCommands, namedCommands
+from tcpsvc.descriptors import allowDescriptors
 from tcpsvc.endpointstrings import checkClient, checkServer, isLocal
 from tcpsvc.escapes import octetsOf
 from tcpsvc.flow import PAYLOADS
 from tcpsvc.gateway import GatewaySettings
 from tcpsvc.keyfiles import KeyDirectory, KeyFileError, readPrivateKey
+from tcpsvc.listening import inheritedAddress, inheritedDescriptor
 from tcpsvc.service import ExclusiveService, Reactor, Settings
 from tcpsvc.tls import VERSIONS, ServerMaterial, loadServerMaterial
 
@@ -81,7 +84,12 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             "10",
             "How many refused connections a second are answered at once; 0: all.",
         ],
-        ["max-pending", None, "16", "Connections that may be in handshake at once."],
+        [
+            "max-pending",
+            None,
+            "256",
+            "Connections that may be in handshake at once.",
+        ],
     ]
 
     def __init__(self) -> None:
@@ -156,14 +164,20 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         """
         listen = tuple(self["listen"] or [DEFAULT_LISTEN])
         plaintext = tuple(self["listen-plaintext"])
+        inherited: list[int | None] = []
         for description in listen:
-            _checkListener("--listen", description)
+            endpoint = _checkListener("--listen", description)
+            inherited.append(inheritedDescriptor(endpoint))
         for description in plaintext:
-            _checkListener("--listen-plaintext", description)
-            if not self["unsafe-plaintext"] and not isLocal(description):
+            endpoint = _checkListener("--listen-plaintext", description)
+            inherited.append(inheritedDescriptor(endpoint))
+            if not self["unsafe-plaintext"]:
+                _checkLocal(description, inherited[-1])
+        for descriptor in inherited:
+            if descriptor is not None and inherited.count(descriptor) > 1:
                 raise usage.UsageError(
-                    f"--listen-plaintext {description}: anybody on the network could "
-                    "use it; add interface=127.0.0.1 or give --unsafe-plaintext"
+                    "two listeners have the same inherited socket, descriptor "
+                    f"{descriptor}; expected one listener for each"
                 )
         for name, allowed in (
             ("audit-sync", SYNC_POLICIES),
@@ -191,6 +205,10 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
             commands=self._commands(),
             material=self._material(),
         )
+        try:
+            allowDescriptors(self.settings.maxPending, len(listen) + len(plaintext))
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
 
     def _seconds(
         self,
@@ -313,7 +331,7 @@ records each request and reply. Keys are made by: tcpsvc keys init"""
         return path
 
 
-def _checkListener(option: str, description: str) -> None:
+def _checkListener(option: str, description: str) -> IStreamServerEndpoint:
     """
     See that a server's endpoint string can be listened on.
 
@@ -321,15 +339,42 @@ def _checkListener(option: str, description: str) -> None:
     """
     from twisted.internet import reactor
 
-    kind = description.partition(":")[0]
-    if kind.lower() in ("ssl", "tls", "mtls"):
+    kinds = [part.lower() for part in description.split(":")]
+    kind = next((each for each in kinds if each != "haproxy"), "")
+    if kind in ("ssl", "tls", "mtls"):
+        kind = description.split(":")[kinds.index(kind)]
         raise usage.UsageError(
             f"{option} {description}: TLS is done here; write tcp: in place of {kind}:"
         )
+    if kinds[0] == "haproxy" and option == "--listen-plaintext":
+        raise usage.UsageError(
+            f"{option} {description}: a PROXY header is only read on TLS listeners; "
+            f"expected {description.partition(':')[2]}"
+        )
     try:
-        checkServer(reactor, description)
+        return checkServer(reactor, description)
     except ValueError as error:
         raise usage.UsageError(f"{option} '{description}': {error}") from None
+
+
+def _checkLocal(description: str, descriptor: int | None) -> None:
+    """
+    See that only this machine can reach a listener without TLS.
+
+    @param descriptor: That of an inherited socket, if it is one.
+    @raise UsageError: If others can.
+    """
+    if descriptor is not None:
+        place, local = inheritedAddress(descriptor)
+        which = f"the socket listens on {place}; bind it to 127.0.0.1"
+    else:
+        local = isLocal(description)
+        which = "add interface=127.0.0.1"
+    if not local:
+        raise usage.UsageError(
+            f"--listen-plaintext {description}: anybody on the network could use it; "
+            f"{which} or give --unsafe-plaintext"
+        )
 
 
 def makeService(options: Options, reactor: Reactor | None = None) -> ExclusiveService:

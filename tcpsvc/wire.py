@@ -33,6 +33,12 @@ MAX_REPLY_OCTETS = 16 * 1024 * 1024
 The longest reply that L{ReplyParser} takes, in octets with all its lines.
 """
 
+_HTTP = re.compile(
+    rb"[!#$%&'*+.^_`|~0-9A-Z-]+[ \t]+[^ \t]+[ \t]+HTTP/[0-9](\.[0-9])?[ \t]*",
+    re.IGNORECASE,
+)
+_TLS = b"\x16\x03"
+_TAIL_OCTETS = 32
 _LINE_BREAK = re.compile("\r\n|\n|\r")
 _made = tuple.__new__
 _REPLY_LINE = re.compile(r"([2-5][0-9][0-9])([ -]|$)(.*)", re.DOTALL)
@@ -147,6 +153,11 @@ _UNENDED = Reply(
     f"LINE-TOO-LONG no line ending in {MAX_UNENDED_OCTETS} octets; good bye",
     closes=True,
 )
+_NOT_OURS = Reply(
+    500,
+    "NOT-OUR-PROTOCOL expected plain text lines, not HTTP or TLS; good bye",
+    closes=True,
+)
 
 
 class RequestParser:
@@ -157,8 +168,17 @@ class RequestParser:
     Empty lines are ignored.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, plaintext: bool = False) -> None:
+        """
+        @param plaintext: Whether the bytes come from a plaintext listener. A web
+            page can make a browser send HTTP or TLS there, with commands in the
+            lines that follow. So nothing is parsed behind a first line that is the
+            request line of HTTP (RFC 9112, section 3) or begins as a TLS handshake
+            (RFC 8446, section 5.1).
+        """
         self._client = client
+        self._first = plaintext
+        self._tail = b""
         self._telnet = TelnetFilter()
         self._rest = bytearray()
         self._dropped = 0
@@ -199,7 +219,7 @@ class RequestParser:
         """
         Make events of lines that stand in one chunk, with LF between them.
         """
-        if not whole.isascii():
+        if self._first or not whole.isascii():
             for line in whole.split(b"\n"):
                 if line and not self._closed:
                     self._lineEnded(line, len(line), events)
@@ -232,8 +252,12 @@ class RequestParser:
         """
         room = MAX_REQUEST_OCTETS - len(self._rest)
         self._rest += piece[:room]
-        self._dropped += max(0, len(piece) - room)
-        if len(self._rest) + self._dropped > MAX_UNENDED_OCTETS:
+        if len(piece) > room:
+            self._dropped += len(piece) - room
+            self._tail = (self._tail + piece[room:])[-_TAIL_OCTETS:]
+        if len(self._rest) + self._dropped > MAX_UNENDED_OCTETS or (
+            self._first and self._rest.startswith(_TLS)
+        ):
             self._endKept(events)
 
     def _endKept(self, events: list[Event]) -> None:
@@ -242,8 +266,9 @@ class RequestParser:
         """
         if self._closed:
             return
-        line, octets = bytes(self._rest), len(self._rest) + self._dropped
+        line, octets = bytes(self._rest) + self._tail, len(self._rest) + self._dropped
         self._rest.clear()
+        self._tail = b""
         self._dropped = 0
         self._lineEnded(line, octets, events)
 
@@ -251,6 +276,12 @@ class RequestParser:
         """
         Make an event of one line, of which C{line} is at least the beginning.
         """
+        if self._first:
+            self._first = False
+            if foreign := _foreign(line, octets):
+                self._closed = True
+                events.append(foreign)
+                return
         if octets > MAX_REQUEST_OCTETS:
             self._closed = octets > MAX_UNENDED_OCTETS
             reply = _UNENDED if self._closed else _TOO_LONG
@@ -266,6 +297,19 @@ class RequestParser:
         if verb.isascii():
             verb = verb.upper()
         events.append(Request(text, verb, argument, self._client))
+
+
+def _foreign(line: bytes, octets: int) -> BadRequest | None:
+    """
+    @param line: A first line. If it is too long, its beginning and its end.
+    @return: What to answer if it is of another protocol.
+    """
+    if line.startswith(_TLS):
+        return BadRequest(_TLS, len(_TLS), _NOT_OURS)
+    ends = line[:MAX_REQUEST_OCTETS] + line[MAX_REQUEST_OCTETS:][-_TAIL_OCTETS:]
+    if octets <= MAX_UNENDED_OCTETS and _HTTP.fullmatch(ends):
+        return BadRequest(line[:MAX_REQUEST_OCTETS], octets, _NOT_OURS)
+    return None
 
 
 class ProtocolError(Exception):

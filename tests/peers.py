@@ -600,7 +600,7 @@ class House:
             controlCommands(facts),
             facts.controlGreeting,
             "control",
-            partial(PacedSession, self.clock),
+            session=partial(PacedSession, self.clock),
         )
         self.closing = Closing(self.clock)
         self.flood = Flood(self.journal)

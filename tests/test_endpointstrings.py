@@ -9,11 +9,15 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.endpointstrings import checkClient, checkServer, isLocal
+from tcpsvc.endpointstrings import checkClient, checkServer, isLocal, serverEndpoint
+from twisted.plugins import twisted_core
 
 
 class CheckTestCase(SynchronousTestCase):
@@ -31,7 +35,7 @@ class CheckTestCase(SynchronousTestCase):
         os.chdir(here)
 
     def assertBad(
-        self, check: Callable[[object, str], None], description: str, words: str
+        self, check: Callable[[object, str], object], description: str, words: str
     ) -> None:
         """
         A string is refused in one line that has nothing of Python, and these words.
@@ -240,6 +244,171 @@ class ServerTests(CheckTestCase):
             ("/run/x.sock", "unix:/run/x.sock"),
         ):
             self.assertBad(checkServer, description, f"did you mean {guess}?")
+
+    def test_haproxy(self) -> None:
+        """
+        What is behind C{haproxy:} is checked in the same way.
+        """
+        reactor = MemoryReactorClock()
+        checkServer(reactor, "haproxy:tcp:4433:interface=127.0.0.1")
+        for description, words in (
+            ("haproxy:tcp:x", "tcp: port 'x'"),
+            ("haproxy:haproxy:tcp:x", "tcp: port 'x'"),
+            ("haproxy:4433", "did you mean tcp:4433?"),
+            ("haproxy:bogus", "tcp:, tcp6:, unix: or systemd:"),
+            ("haproxy:systemd:domain=INET:name=a", "systemd: there is no such socket"),
+            ("haproxy:", "tcp:, tcp6:, unix: or systemd:"),
+        ):
+            self.assertBad(checkServer, description, words)
+
+
+class BacklogTests(SynchronousTestCase):
+    """
+    How many connections may wait to be accepted.
+    """
+
+    def test_backlog(self) -> None:
+        """
+        At least 511, unless the string says how many.
+        """
+        for description, backlog in (
+            ("tcp:4433", 511),
+            ("tcp:4433:interface=127.0.0.1", 511),
+            ("tcp:4433:127.0.0.1", 511),
+            ("tcp:4433:interface=127.0.0.1:backlog=5", 5),
+            ("tcp:4433:127.0.0.1:5", 5),
+            ("tcp:backlog=5:4433", 5),
+            (r"tcp6:4433:interface=\:\:1", 511),
+            ("tcp6:4433:5", 5),
+            ("haproxy:tcp:4433", 511),
+            ("haproxy:tcp:4433:backlog=5", 5),
+        ):
+            reactor = MemoryReactorClock()
+            serverEndpoint(reactor, description).listen(Factory())
+            self.assertEqual(
+                [backlog], [server[2] for server in reactor.tcpServers], description
+            )
+
+    def test_unix(self) -> None:
+        """
+        So it is with UNIX sockets.
+        """
+        for options, backlog in (
+            ("", 511),
+            (":mode=600", 511),
+            (":600", 511),
+            (":lockfile=0", 511),
+            (":backlog=5", 5),
+            (":600:5", 5),
+            (":600:5:lockfile=0", 5),
+        ):
+            reactor = MemoryReactorClock()
+            path = self.mktemp()
+            serverEndpoint(reactor, f"unix:{path}{options}").listen(Factory())
+            self.assertEqual(
+                [(path, backlog)],
+                [(server[0], server[2]) for server in reactor.unixServers],
+                options,
+            )
+
+
+class InheritedTests(CheckTestCase):
+    """
+    Sockets that another process has opened.
+    """
+
+    def inherit(self, *descriptors: int) -> None:
+        """
+        As if systemd had passed these, named a, b, c.
+        """
+        passed = ListenFDs(descriptors, "abc"[: len(descriptors)])
+        self.patch(type(twisted_core.systemdEndpointParser), "_sddaemon", passed)
+
+    def listener(
+        self, family: socket.AddressFamily, address: Any
+    ) -> tuple[socket.socket, int]:
+        """
+        A listening socket, and a descriptor of it to pass.
+        """
+        made = socket.socket(family)
+        self.addCleanup(made.close)
+        made.bind(address)
+        made.listen()
+        return made, made.fileno()
+
+    def test_families(self) -> None:
+        """
+        The domain has to be that of the socket; the line says what to write instead.
+        """
+        addresses: dict[str, Any] = {
+            "INET": ("127.0.0.1", 0),
+            "INET6": ("::", 0),
+            "UNIX": self.mktemp(),
+        }
+        for real, address in addresses.items():
+            _, descriptor = self.listener(socket.AddressFamily[f"AF_{real}"], address)
+            self.inherit(descriptor)
+            for told in addresses:
+                for form in (
+                    "systemd:domain={}:name=a",
+                    "systemd:name=a:domain={}",
+                    "systemd:{}:0",
+                    "systemd:{}:index=0",
+                    "haproxy:systemd:{}:name=a",
+                ):
+                    description = form.format(told)
+                    if told == real:
+                        checkServer(MemoryReactorClock(), description)
+                        continue
+                    inner = form.format(real).removeprefix("haproxy:")
+                    words = f"descriptor {descriptor} is a socket of the domain {real}"
+                    self.assertBad(checkServer, description, f"{words}, not {told}")
+                    self.assertBad(checkServer, description, f"to fix: write {inner}")
+
+    def test_kinds(self) -> None:
+        """
+        It has to be a socket that listens; and there has to be one.
+        """
+        with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+            read, write = os.pipe()
+            os.close(write)
+            self.addCleanup(os.close, read)
+            self.inherit(datagrams.fileno(), read, write)
+            for which, words in (
+                ("name=a", "IPv4 datagram"),
+                ("index=0", "IPv4 datagram"),
+                ("name=b", "is not a socket"),
+                ("name=c", "is closed"),
+                ("name=d", "there is no such socket among"),
+                ("index=3", "there is no such socket among"),
+            ):
+                self.assertBad(checkServer, f"systemd:domain=INET:{which}", words)
+
+    def test_names(self) -> None:
+        """
+        If there is no such socket, the line says which names there are.
+        """
+        self.patch(os, "environ", {**os.environ, "LISTEN_FDNAMES": "line:other"})
+        self.assertBad(
+            checkServer,
+            "systemd:domain=INET:name=x",
+            "systemd: there is no such socket among those that were passed on "
+            "(LISTEN_FDNAMES is line:other)",
+        )
+
+    def test_listen(self) -> None:
+        """
+        A UNIX socket is adopted without touching its path.
+        """
+        path = Path(self.mktemp())
+        made, _ = self.listener(socket.AF_UNIX, str(path))
+        path.chmod(0o640)
+        self.inherit(os.dup(made.fileno()))
+        endpoint = serverEndpoint(MemoryReactorClock(), "systemd:domain=UNIX:name=a")
+        port = self.successResultOf(endpoint.listen(Factory()))
+        self.assertEqual(0o640, path.stat().st_mode & 0o777)
+        port.connectionLost(None)  # type: ignore[attr-defined]  # at the end
+        self.assertTrue(path.is_socket())
 
 
 class LocalTests(SynchronousTestCase):

@@ -116,6 +116,17 @@ class _Reactor(MemoryReactorClock):
         self.fromThreads.append(call)
 
 
+class _Vault:
+    """
+    A command with a secret.
+    """
+
+    @command("UNLOCK", argument="PASSWORD", secret=True)
+    def unlock(self, request: Request) -> str:
+        """unlocks it"""
+        return "unlocked"
+
+
 class _Fruit:
     """
     A command of somebody's.
@@ -234,6 +245,24 @@ class StartTests(ServiceTestCase):
         It is a Twisted service.
         """
         self.assertTrue(verifyObject(IService, self.service))
+
+    def test_secretOnControl(self) -> None:
+        """
+        The argument of a secret command is not recorded either where it is sent to
+        a control connection, which does not have the command.
+        """
+        self.start(self.make(commands=tuple(commandsOf(_Vault()))))
+        bob = self.visit("bob", alpn=[ALPN_CONTROL])
+        bob.send(b"UNLOCK sesame\r\nunlock\tsesame\r\nHELP UNLOCK sesame\r\n")
+        self.assertEqual(
+            "500 UNKNOWN-COMMAND UNLOCK: HELP lists the commands", bob.lines[1]
+        )
+        records = self.records()
+        self.assertEqual(
+            ["UNLOCK"] * 3,
+            [record["request"] for record in records if record["event"] == "request"],
+        )
+        self.assertNotIn("sesame", self.path.read_text().lower())
 
     def test_nothingBefore(self) -> None:
         """
@@ -557,7 +586,7 @@ class CannotStartTests(ServiceTestCase):
 
         self.patch(
             sys.modules["tcpsvc.service"],
-            "serverFromString",
+            "serverEndpoint",
             lambda reactor, description: _Late(),
         )
         error = self.assertRaises(StartError, self.service.privilegedStartService)

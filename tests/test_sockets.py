@@ -9,7 +9,12 @@ import struct
 from typing import cast
 
 from twisted.internet import tcp, unix
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import (
+    HostnameAddress,
+    IPv4Address,
+    IPv6Address,
+    UNIXAddress,
+)
 from twisted.internet.interfaces import IListeningPort, ISystemHandle
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -151,8 +156,36 @@ class WrittenTests(SynchronousTestCase):
             (UNIXAddress("/run/x"), "unix"),
             (UNIXAddress(None), "unix"),
             (None, "unix"),
+            (IPv6Address("TCP", "fe80::1%eth0", 5), "[fe80::1%eth0]:5"),
         ):
             self.assertEqual(written(address), text)
+
+    def test_mapped(self) -> None:
+        """
+        An IPv4 address as an IPv6 socket shows it is written as IPv4.
+        """
+        for host in (
+            "::ffff:192.0.2.1",
+            "::FFFF:192.0.2.1",
+            "0:0:0:0:0:ffff:c000:201",
+        ):
+            address = IPv6Address("TCP", host, 49152)
+            self.assertEqual(written(address), "192.0.2.1:49152")
+        other = IPv6Address("TCP", "2001:db8:0:0:0:0:0:1", 1)
+        self.assertEqual(written(other), "[2001:db8::1]:1")
+
+    def test_otherKinds(self) -> None:
+        """
+        An address of another kind is not taken for a UNIX socket.
+        """
+        self.assertEqual(written(HostnameAddress(b"bench.example", 1)), "unknown")
+
+    def test_printable(self) -> None:
+        """
+        What a proxy says of an address cannot break a line of the log.
+        """
+        for make in (IPv4Address, IPv6Address):
+            self.assertEqual(written(make("TCP", "a\nb\x1b", 1)), r"[a\nb\x1b]:1")
 
 
 class PulseTests(SynchronousTestCase):

@@ -5,6 +5,8 @@ Tests for L{tcpsvc.tap}.
 from __future__ import annotations
 
 import os
+import resource
+import socket
 import sys
 import time
 from pathlib import Path
@@ -14,6 +16,7 @@ from twisted.application.service import IService, IServiceMaker
 from twisted.internet import reactor as globalReactor
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python import usage
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -21,7 +24,7 @@ from tcpsvc import tap
 from tcpsvc.service import ExclusiveService, Settings
 from tcpsvc.tap import Options, makeService
 from tests.certificates import DAY, NOW, authority, writeKeys, writePair
-from twisted.plugins import tcpsvc_plugin
+from twisted.plugins import tcpsvc_plugin, twisted_core
 
 
 class TapTestCase(SynchronousTestCase):
@@ -83,7 +86,7 @@ class DefaultTests(TapTestCase):
         self.assertEqual(28800.0, settings.maxSession)
         self.assertEqual(10.0, settings.handshakeTimeout)
         self.assertEqual("1.3", settings.tlsMinimum)
-        self.assertEqual(16, settings.maxPending)
+        self.assertEqual(256, settings.maxPending)
 
     def test_nothingOpened(self) -> None:
         """
@@ -291,6 +294,73 @@ class EndpointTests(TapTestCase):
         for value in ("tcp:1:interface=127.0.0.1", "unix:x"):
             settings = self.parsed("--listen-plaintext", value)
             self.assertEqual((value,), settings.listenPlaintext)
+
+    def test_plaintextInherited(self) -> None:
+        """
+        Where an inherited socket listens is asked of the socket.
+        """
+        for place, safe in (("127.0.0.1", True), ("0.0.0.0", False)):
+            with socket.create_server((place, 0)) as made:
+                passed = ListenFDs([made.fileno()], ["line"])
+                self.patch(
+                    type(twisted_core.systemdEndpointParser), "_sddaemon", passed
+                )
+                value = "systemd:domain=INET:name=line"
+                if safe:
+                    settings = self.parsed("--listen-plaintext", value)
+                    self.assertEqual((value,), settings.listenPlaintext)
+                    continue
+                where = f"the socket listens on {place}:{made.getsockname()[1]}"
+                self.assertUsage(
+                    "--listen-plaintext", value, words=(where, "--unsafe-plaintext")
+                )
+                self.parsed("--listen-plaintext", value, "--unsafe-plaintext")
+
+    def test_inheritedTwice(self) -> None:
+        """
+        An inherited socket can have one listener only.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as made:
+            passed = ListenFDs([made.fileno()], ["line"])
+            self.patch(type(twisted_core.systemdEndpointParser), "_sddaemon", passed)
+            listen = "--listen=systemd:domain=INET:name=line"
+            for other in (
+                "--listen=systemd:domain=INET:index=0",
+                "--listen=haproxy:systemd:INET:0",
+                "--listen-plaintext=systemd:INET:0",
+            ):
+                self.assertUsage(listen, other, words=("the same inherited socket",))
+            self.parsed(listen, "--listen=tcp:0", "--listen=tcp:0")
+
+    def test_plaintextProxied(self) -> None:
+        """
+        A plaintext listener has no PROXY headers, which it could not wait for.
+        """
+        self.assertUsage(
+            "--unsafe-plaintext",
+            "--listen-plaintext=haproxy:tcp:1:interface=127.0.0.1",
+            words=("PROXY", "expected tcp:1:interface=127.0.0.1"),
+        )
+
+    def test_proxiedTLS(self) -> None:
+        """
+        Behind C{haproxy:} TLS is done here as well.
+        """
+        self.assertUsage(
+            "--listen=haproxy:ssl:1", words=("TLS is done here", "in place of ssl:")
+        )
+        self.parsed("--listen=haproxy:tcp:1")
+
+    def test_descriptors(self) -> None:
+        """
+        More connections than the process may have descriptors are refused.
+        """
+        self.patch(resource, "getrlimit", lambda which: (100, 400))
+        self.assertUsage(words=("file descriptors", "--max-pending", "LimitNOFILE="))
+        limits = []
+        self.patch(resource, "setrlimit", lambda which, limit: limits.append(limit))
+        self.parsed("--max-pending=100")
+        self.assertEqual([(304, 400)], limits)
 
     def test_unsafePlaintext(self) -> None:
         """

@@ -431,6 +431,109 @@ class BadRequestTests(SynchronousTestCase):
         self.assertEqual(events, [Request("ECHO \u00e4", "ECHO", "\u00e4", CLIENT)])
 
 
+class ForeignTests(SynchronousTestCase):
+    """
+    Clients of other protocols on a plaintext listener.
+    """
+
+    def told(self, stream: bytes, places: Iterable[int] = ()) -> list[Event]:
+        """
+        @return: What a parser makes of a stream, but for telnet.
+        """
+        parser = RequestParser(CLIENT, plaintext=True)
+        return [
+            event
+            for chunk in cut(stream, places)
+            for event in parser.feed(chunk)
+            if not isinstance(event, Negotiation)
+        ]
+
+    def assertForeign(self, stream: bytes, head: bytes, octets: int) -> None:
+        """
+        However the stream is cut, it is one bad request that closes.
+        """
+        cuts: list[Iterable[int]] = [[], range(40), range(0, len(stream), 512)]
+        for places in (*cuts, [len(head)]):
+            (event,) = self.told(stream, places)
+            assert isinstance(event, BadRequest)
+            self.assertEqual((event.head, event.octets), (head, octets))
+            self.assertEqual(event.reply.word, "NOT-OUR-PROTOCOL")
+            self.assertTrue(event.reply.closes)
+
+    def test_HTTP(self) -> None:
+        """
+        The request line of HTTP, in all its forms, and nothing behind it.
+        """
+        for line in (
+            b"GET / HTTP/1.1",
+            b"get / http/1.0",
+            b"POST http://127.0.0.1:4434/ HTTP/1.1",
+            b"CONNECT bench.example:4434 HTTP/1.1",
+            b"OPTIONS * HTTP/1.1",
+            b"PRI * HTTP/2.0",
+            b"GET / HTTP/3",
+            b"M-SEARCH * HTTP/1.1",
+            b"GET  /\t HTTP/1.1 ",
+            b"GET /\xe4\x80 HTTP/1.1",
+        ):
+            for before, after in (
+                (b"", b"\r\n"),
+                (b"\r\n\n", b"\n"),
+                (b"\xff\xf4", b"\r\0"),
+            ):
+                stream = before + line + after + b"NOOP\r\nQUIT\r\n"
+                self.assertForeign(stream, line, len(line))
+
+    def test_longHTTP(self) -> None:
+        """
+        So it is if the line is longer than a request may be.
+        """
+        for length in (4080, 4081, 4082, 4090, 4100, 5000, 65521, 65522):
+            line = b"GET /" + b"x" * (length - 5) + b" HTTP/1.1"
+            self.assertForeign(line + b"\r\nNOOP\r\n", line[:4096], len(line))
+
+    def test_TLS(self) -> None:
+        """
+        The beginning of a TLS handshake, which need not have a line ending.
+        """
+        for rest in (b"\x01\x02\0\x01\0\x01\xfc\x03\x03", b"\x01\nNOOP\r\n"):
+            self.assertForeign(b"\x16\x03" + rest, b"\x16\x03", 2)
+
+    def test_ours(self) -> None:
+        """
+        Other first lines are ours, and all later ones.
+        """
+        for stream in (
+            b"NOOP\r\nGET / HTTP/1.1\r\n\x16\x03\r\n",
+            b"ECHO a b HTTP/1.1\r\nNOOP\r\n",
+            b"GET / HTTP/1.1x\r\nNOOP\r\n",
+            b"GET HTTP/1.1\r\nNOOP\r\n",
+            b"\x16\r\nNOOP\r\n",
+            b"ECHO " + b"x" * 5000 + b"\r\nNOOP\r\n",
+            b"ECHO \x80\r\nNOOP\r\n",
+        ):
+            cuts: list[Iterable[int]] = [[], range(40), range(0, len(stream), 512)]
+            for places in cuts:
+                expected, _ = parse([stream])
+                self.assertEqual(self.told(stream, places), expected)
+
+    def test_elsewhere(self) -> None:
+        """
+        Not on a plaintext listener, such lines are requests.
+        """
+        self.assertEqual(
+            lines(b"GET / HTTP/1.1\r\nNOOP\r\n"), ["GET / HTTP/1.1", "NOOP"]
+        )
+
+    @settings(deadline=None)
+    @given(_STREAMS, st.lists(st.integers(min_value=0), max_size=12))
+    def test_anyChunks(self, stream: bytes, places: Sequence[int]) -> None:
+        """
+        However the bytes are cut into chunks, the same comes out.
+        """
+        self.assertEqual(self.told(stream), self.told(stream, places))
+
+
 class RequestCostTests(SynchronousTestCase):
     """
     Tests for what L{RequestParser} takes of memory and time.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import stat
 import sys
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -57,6 +56,7 @@ from tcpsvc.client.material import loadClientMaterial
 from tcpsvc.client.relay import LINGER
 from tcpsvc.client.tls import ClientTLS
 from tcpsvc.closing import CLOSE_PATIENCE
+from tcpsvc.listening import vacated, whyNotListening
 from tcpsvc.sockets import Transport, written
 from tcpsvc.tls import ALPN_SESSION
 
@@ -240,39 +240,19 @@ def listen(local: Local, factory: Factory, reactor: Any) -> IListeningPort:
                 IListeningPort,
                 reactor.listenTCP(local.port, factory, interface=local.host),
             )
-        removeStale(local.path)
-        # Nobody else can connect, not even before its mode is set.
-        before = os.umask(0o177)
-        try:
-            return cast(
-                IListeningPort, reactor.listenUNIX(local.path, factory, mode=0o600)
-            )
-        finally:
-            os.umask(before)
-    except CannotListenError as error:
-        problem = error.socketError
-        why = problem.strerror if isinstance(problem, OSError) else None
+        with vacated(local.path):
+            # Nobody else can connect, not even before its mode is set.
+            before = os.umask(0o177)
+            try:
+                return cast(
+                    IListeningPort, reactor.listenUNIX(local.path, factory, mode=0o600)
+                )
+            finally:
+                os.umask(before)
+    except (CannotListenError, OSError) as error:
         raise CannotReach(
-            f"cannot listen on {whereOf(local)}: {why or problem}"
+            f"cannot listen on {whereOf(local)}: {whyNotListening(error)}"
         ) from None
-
-
-def removeStale(path: str) -> None:
-    """
-    Remove a socket that nobody has open any more, and nothing else.
-
-    The one that asks is of another kind, and so is refused also if somebody has it
-    open, who does not hear of it: to be connected would be a session.
-    """
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-            probe.connect(path)
-    except ConnectionRefusedError:
-        Path(path).unlink()
-    except OSError:
-        pass  # Listening will say what is wrong.
 
 
 def whereOf(local: Local, port: IListeningPort | None = None) -> str:

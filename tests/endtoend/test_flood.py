@@ -49,7 +49,7 @@ system lets wait for that.
 
 MAX_PENDING = 16
 """
-How many connections may be in handshake unless the service is told otherwise.
+How many connections may be in handshake.
 """
 
 ELSEWHERE = "127.0.0.2"
@@ -153,11 +153,13 @@ class StalledTests(EndToEndTests):
 
     def test_displaced(self) -> None:
         """
-        Where fewer may be pending, which is how the service comes, the oldest
-        of them are displaced by the others, and an authenticated client from
-        the same address is admitted all the same.
+        Where fewer may be pending, the oldest of them are displaced by the others,
+        and an authenticated client from the same address is admitted all the same.
         """
-        service = self.service("--handshake-timeout", str(HANDSHAKE_TIMEOUT))
+        service = self.service(
+            *("--handshake-timeout", str(HANDSHAKE_TIMEOUT)),
+            *("--max-pending", str(MAX_PENDING)),
+        )
         begun = time.monotonic()
         connections = self.stalled(service)
         visit = self.visit(service)
@@ -268,7 +270,7 @@ class BurstTests(EndToEndTests):
         """
         All at once, more than the system lets wait to be accepted.
         """
-        service = self.service()
+        service = self.service("--max-pending", str(MAX_PENDING))
 
         def flood(others: Callable[[], None]) -> list[socket.socket]:
             connections = self.knock(service, BURST)
@@ -282,7 +284,7 @@ class BurstTests(EndToEndTests):
         In waves that follow each other as soon as the service has turned away
         one, so that it accepts each connection of them.
         """
-        service = self.service()
+        service = self.service("--max-pending", str(MAX_PENDING))
 
         def flood(others: Callable[[], None]) -> list[socket.socket]:
             connections: list[socket.socket] = []
