@@ -26,7 +26,7 @@ from tcpsvc.client.connection import DEFAULT_TIMEOUT
 from tcpsvc.device import CLOSE_PATIENCE
 from tcpsvc.doorway import CLEANUP_PATIENCE
 from tcpsvc.flow import MAX_WAITING_OCTETS
-from tcpsvc.gateway import CONNECT_PATIENCE, DELIVERY_PERIOD, QUIET_PATIENCE
+from tcpsvc.gateway import CONNECT_PATIENCE, QUIET_PATIENCE
 from tcpsvc.interfaces import IBackend, ISession
 from tcpsvc.sockets import undelivered
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION
