@@ -130,19 +130,22 @@ class GatewaySession(Protocol):
         The client is admitted: connect to the device. The client is read
         meanwhile, as its leaving would not be noticed otherwise.
         """
-        factory = Factory.forProtocol(lambda: Device(self, self._clock))
+        factory = Factory.forProtocol(self._build)
         factory.noisy = False
         connecting = maybeDeferred(self._endpoint.connect, factory)
-        self._connecting = connecting.addCallback(self._secure)
+        # Only a Device is built, so this is one.
+        self._connecting = connecting.addCallback(
+            lambda device: cast(Device, device).whenConnected()
+        )
         self._connecting.addTimeout(CONNECT_PATIENCE, self._clock, self._late)
         self._connecting.addErrback(self._notConnected)
 
-    def _secure(self, device: IProtocol) -> Deferred[None]:
+    def _build(self) -> Device:
         """
-        There is a connection: wait for its TLS handshake, if it has one.
+        There is a connection; its TLS handshake may be still to come.
         """
         self._reached = True
-        return cast(Device, device).whenConnected()
+        return Device(self, self._clock)
 
     def _late(self, _: object, seconds: float) -> NoReturn:
         """

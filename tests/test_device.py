@@ -85,6 +85,19 @@ class TellTests(DeviceTestCase):
         self.socket.lose()
         self.assertEqual(["connected", b"a", "ended", "lost"], self.calls)
 
+    def test_endTwice(self) -> None:
+        """
+        The end of its stream counts once, although Twisted reports it again when the
+        socket is resumed.
+        """
+        self.socket.hangUp()
+        self.socket.hangUp()
+        self.assertEqual(["connected", "ended"], self.calls)
+        self.device.close()
+        self.socket.disconnecting = False
+        self.socket.hangUp()
+        self.assertFalse(self.socket.disconnecting)
+
     def test_socket(self) -> None:
         """
         Small writes are sent at once, and a dead machine is found, but nothing is
