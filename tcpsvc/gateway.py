@@ -14,7 +14,6 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import (
     IDelayedCall,
-    IProtocol,
     IReactorTime,
     IStreamClientEndpoint,
 )

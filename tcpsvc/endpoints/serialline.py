@@ -202,9 +202,9 @@ def _serialLine() -> type[SerialPort]:
             All is written: close the line when the driver has sent it, and the device
             is silent.
             """
-            if self._sent is not None or not self._unsent():
-                if self._isSilent():
-                    return super()._postLoseConnection()
+            sent = self._sent is not None or not self._unsent()
+            if sent and self._isSilent():
+                return super()._postLoseConnection()
             clock: Any = self.reactor
             self._drain = clock.callLater(DRAIN_PERIOD, self.startWriting)
             return None
@@ -225,9 +225,7 @@ def _serialLine() -> type[SerialPort]:
                     self._heard = now
             except (OSError, termios.error):
                 return True
-            return (
-                now - self._heard >= SILENCE or now - self._sent >= SILENCE_PATIENCE
-            )
+            return now - self._heard >= SILENCE or now - self._sent >= SILENCE_PATIENCE
 
         def _unsent(self) -> int:
             """
