@@ -15,9 +15,11 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
@@ -647,6 +649,81 @@ class ConnectTests(GatewayTestCase):
         self.assertEqual(b"", late.written)
         late.settle()
         self.assertEqual([], self.house.trail.of("gateway.data"))
+        self.assertNextIsServed()
+
+
+class HandshakeTests(GatewayTestCase):
+    """
+    A device over TLS that accepts the connection and does not answer the handshake.
+    """
+
+    def setUp(self) -> None:
+        """
+        The endpoint does TLS, as Twisted's own does.
+        """
+        super().setUp()
+        connect = self.house.endpoint.connect
+
+        def secure(factory: Any) -> Deferred[Any]:
+            options = optionsForClientTLS("bench.example")
+            wrapped: Any = TLSMemoryBIOFactory(options, True, factory)
+            connecting: Deferred[Any] = connect(wrapped)
+            return connecting.addCallback(lambda layer: layer.wrappedProtocol)
+
+        self.undo = self.patch(self.house.endpoint, "connect", secure)
+
+    def assertGivenUp(self, alice: Peer) -> None:
+        """
+        The device's connection is cut off, it has heard nothing, and the next client
+        is served.
+        """
+        self.settle(alice)
+        self.assertTrue(self.house.device.aborted)
+        self.assertEqual([], self.house.trail.of("gateway.data"))
+        self.undo.restore()
+        self.assertNextIsServed()
+
+    def test_late(self) -> None:
+        """
+        It has as long as one that does not answer at all; whoever may be told is not
+        greeted meanwhile.
+        """
+        alice = self.house.visit("alice", ALPN_SESSION)
+        alice.send(b"early")
+        self.house.clock.advance(CONNECT_PATIENCE - 0.1)
+        alice.pump()
+        self.assertEqual(b"", alice.received)
+        self.house.clock.advance(0.1)
+        alice.pump()
+        self.assertIn(b"451 BACKEND-DOWN", alice.received)
+        self.assertEqual(["backend-down"], self.house.reasons())
+        self.assertIn(
+            "the backend twin: cannot be reached: no TLS handshake within "
+            f"{CONNECT_PATIENCE:g} s",
+            self.house.log.texts(),
+        )
+        self.assertGivenUp(alice)
+
+    def test_clientLeaves(self) -> None:
+        """
+        If the client leaves meanwhile the handshake is given up.
+        """
+        alice = self.house.visit()
+        alice.vanish()
+        self.assertEqual(["connection-lost"], self.house.reasons())
+        self.assertGivenUp(alice)
+
+    def test_deviceLeaves(self) -> None:
+        """
+        A device that closes the connection meanwhile was never there.
+        """
+        alice = self.house.visit("alice", ALPN_SESSION)
+        self.house.device.lose()
+        alice.pump()
+        self.assertIn(b"451 BACKEND-DOWN", alice.received)
+        self.assertEqual(["backend-down"], self.house.reasons())
+        self.undo.restore()
+        self.settle(alice)
         self.assertNextIsServed()
 
 
