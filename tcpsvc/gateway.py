@@ -76,7 +76,6 @@ class GatewaySession(Protocol):
 
     transport: Transport  # type: ignore[assignment]  # never None while in use
     requests = 0
-    busy = False
 
     def __init__(
         self,
@@ -121,6 +120,20 @@ class GatewaySession(Protocol):
         @see: L{ISession.bytesOut}
         """
         return self._out.octets if self._out is not None else 0
+
+    @property
+    def busy(self) -> bool:
+        """
+        Whether the device is taking its time over what the client has sent: the client
+        may be sending more, which is not read meanwhile. How long that may last is
+        limited by L{STALL_PATIENCE}, or else it does not count.
+        """
+        return (
+            self._in is not None
+            and self._out is not None
+            and not self._in.reading
+            and self._out.reading
+        )
 
     # The device.
 

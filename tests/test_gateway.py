@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from OpenSSL import SSL
 from twisted.internet import reactor as globalReactor
@@ -1336,6 +1336,37 @@ class StallTests(GatewayTestCase):
             else:
                 self.house.device.say(b"busy")
         self.assertEqual([], self.house.reasons())
+
+    def test_notIdle(self) -> None:
+        """
+        A client that is not read, as its device is slow, is not idle: it may be
+        sending all the time. One that takes nothing itself is, in the end.
+        """
+        for reads in (True, False):
+            self.build(idleTimeout=300.0)
+            alice = self.house.enter()
+            self.fill(alice)
+            if not reads:
+                cast(Any, alice.socket.producer).pauseProducing()
+            for _ in range(12):
+                self.wait(STALL_PATIENCE / 2)
+                del self.house.device.outgoing[:1]
+            self.assertEqual(
+                [] if reads else ["idle-timeout"], self.reasonsAfter(alice)
+            )
+            if reads:
+                self.house.device.take()
+                self.wait(300)
+                self.assertEqual(["idle-timeout"], self.reasonsAfter(alice))
+
+    def reasonsAfter(self, alice: Peer) -> list[str]:
+        """
+        Why sessions have ended, when all is closed that can be.
+        """
+        self.settle(alice)
+        self.wait(CLOSE_PATIENCE)
+        self.settle(alice)
+        return self.house.reasons()
 
     def test_cannotWrite(self) -> None:
         """

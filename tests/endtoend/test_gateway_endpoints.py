@@ -229,7 +229,7 @@ class EndpointTests(GatewayTests):
         plain = freePort()
         socat = requireProgram("socat")
         place = f"TCP-LISTEN:{plain},bind=127.0.0.1,reuseaddr,fork"
-        self.listening([socat, place, "EXEC:echo SSH-2.0"], plain)
+        self.listening([socat, place, "SYSTEM:echo SSH-2.0; cat >/dev/null"], plain)
         other = self.secureDevice()
         beside = rf"endpoint=tcp\:127.0.0.1\:{other}"
         demanding = self.secureDevice("-Verify", "1", "-tls1_2")
