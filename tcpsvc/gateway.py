@@ -373,9 +373,17 @@ class GatewaySession(Protocol):
         yet. That is still delivered when the connection is being closed.
         """
         self._finishing = True
-        self._stopListening()
+        self._stopWatching()
         if self._stopped is None and self._out is not None:
             self._out.whenTaken(lambda: self._end(reason))
+
+    def _stopWatching(self) -> None:
+        """
+        What the device does decides nothing any more.
+        """
+        self._stopListening()
+        if self._stall is not None:
+            self._stall.stop()
 
     def stop(self) -> Deferred[None]:
         """
@@ -384,9 +392,7 @@ class GatewaySession(Protocol):
         """
         stopped: Deferred[None] = Deferred(lambda _: self._giveUp())
         self._stopped = stopped
-        self._stopListening()
-        if self._stall is not None:
-            self._stall.stop()
+        self._stopWatching()
         if self._out is not None:
             self._out.stop()
         device = self._device

@@ -1337,6 +1337,26 @@ class StallTests(GatewayTestCase):
                 self.house.device.say(b"busy")
         self.assertEqual([], self.house.reasons())
 
+    def test_deviceHasEnded(self) -> None:
+        """
+        Nothing is expected of a device that has ended, while its client takes what it
+        has said.
+        """
+        for lose in (False, True):
+            self.build()
+            alice = self.house.enter()
+            self.house.device.say(b"last")
+            self.fill(alice)
+            self.house.trail.pending = []
+            self.house.device.say(b"words")
+            (self.house.device.lose if lose else self.house.device.hangUp)()
+            self.wait(STALL_PATIENCE * 2)
+            self.assertEqual([], self.house.reasons())
+            self.house.trail.fire()
+            self.house.trail.pending = None
+            self.assertEqual(["backend-closed"], self.reasonsAfter(alice))
+            self.assertEqual(b"lastwords", alice.received)
+
     def test_notIdle(self) -> None:
         """
         A client that is not read, as its device is slow, is not idle: it may be
