@@ -65,9 +65,7 @@ class Closing:
             return
         if len(self._timers) == MAX_CLOSING:
             self._cutOff(next(iter(self._timers)))
-        self._deliver(
-            transport, acknowledged(transport), self._clock.seconds(), STALL_PATIENCE
-        )
+        self._deliver(transport, (0, 0), self._clock.seconds(), STALL_PATIENCE)
         if unheard and isinstance(transport, DuplexTLS):
             transport.closeUnheard()
         elif unheard and ITCPTransport.providedBy(transport):
@@ -84,20 +82,26 @@ class Closing:
             timer.cancel()
 
     def _deliver(
-        self, transport: Transport, taken: int, begun: float, patience: float
+        self,
+        transport: Transport,
+        taken: tuple[int, int],
+        begun: float,
+        patience: float,
     ) -> None:
         """
         Wait until everything is delivered, and then for the answer.
 
-        @param taken: How much the peer had taken at the last look, in bytes.
+        @param taken: How many bytes the peer had taken at the last look, and how many
+            were left to it.
         @param begun: When the close began, by the clock.
         @param patience: For how many seconds it may take nothing more.
         """
-        now = acknowledged(transport)
+        left = undelivered(transport)
+        now = (acknowledged(transport), left)
         if now != taken:
             patience = STALL_PATIENCE
         late = self._clock.seconds() >= begun + DELIVERY_PATIENCE
-        if not undelivered(transport):
+        if not left:
             timer = self._clock.callLater(CLOSE_PATIENCE, self._cutOff, transport)
         elif patience <= 0 or late:
             self._cutOff(transport)

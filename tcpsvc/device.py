@@ -11,18 +11,22 @@ from typing import Any
 from typing import Protocol as StaticProtocol
 
 from OpenSSL import SSL
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
+    IHandshakeListener,
     IReactorTime,
     ISSLTransport,
     ITCPTransport,
     IUNIXTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
+from tcpsvc.duplex import DuplexTLS
 from tcpsvc.interfaces import IHalfCloseable
 from tcpsvc.sockets import Transport
 
@@ -62,6 +66,9 @@ class Device(Protocol):
     """
     The connection to the device, for one session.
 
+    Over TLS the device counts as connected when the handshake has completed, whatever
+    endpoint leads to it.
+
     @ivar outcome: How the device itself has ended, if it is one that can.
     @ivar problem: What was wrong with its TLS, if anything was.
     """
@@ -74,16 +81,23 @@ class Device(Protocol):
         self._owner = owner
         self._clock = clock
         self._timers: list[IDelayedCall] = []
+        self._connected = False
+        self._connecting: Deferred[None] | None = None
+        self._lost: Failure | None = None
         self._ended = False
         self._closing = False
 
     @property
     def knowsHalfClose(self) -> bool:
         """
-        Whether it can be told that nothing more will come. Over TLS it cannot:
-        that transport only says to be TCP, like the one below.
+        Whether it can be told that nothing more will come. Over Twisted's own TLS it
+        cannot: that transport only says to be TCP, like the one below.
         """
-        return IHalfCloseable.providedBy(self.transport) or self._isTCP
+        return (
+            IHalfCloseable.providedBy(self.transport)
+            or isinstance(self.transport, DuplexTLS)
+            or self._isTCP
+        )
 
     @property
     def _isTCP(self) -> bool:
@@ -96,8 +110,8 @@ class Device(Protocol):
 
     def connectionMade(self) -> None:
         """
-        The device is there. Small writes are sent at once, and if its machine
-        dies that is found.
+        There is a connection. Small writes are sent at once, and if the device's
+        machine dies that is found.
         """
         transport: Any = self.transport
         if ITCPTransport.providedBy(transport) and not IUNIXTransport.providedBy(
@@ -105,7 +119,47 @@ class Device(Protocol):
         ):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
+        # That of ssl: is beside its transport, all others are the transport.
+        for layer in (transport, getattr(transport, "protocol", None)):
+            if isinstance(layer, TLSMemoryBIOProtocol):
+                # Twisted's wrapper around a protocol passes on one of the two
+                # interfaces that this class would provide, and TCP needs the other.
+                alsoProvides(self, IHandshakeListener)
+                alsoProvides(layer.wrappedProtocol, IHandshakeListener)
+                return
+        self._connect()
+
+    def handshakeCompleted(self) -> None:
+        """
+        The device's certificate is good. It may still not like ours (RFC 8446,
+        section 4.4.4).
+        """
+        # Twisted says so even if the certificate names another host.
+        if not getattr(self.transport, "disconnecting", False):
+            self._connect()
+
+    def _connect(self) -> None:
+        """
+        The device is there.
+        """
+        if self._connected:
+            return
+        self._connected = True
+        if self._connecting is not None:
+            self._connecting.callback(None)
         self._owner.deviceConnected(self)
+
+    def whenConnected(self) -> Deferred[None]:
+        """
+        @return: Fires when the device is there, or fails with what has ended the
+            connection before. To cancel it closes the connection.
+        """
+        if self._connected:
+            return succeed(None)
+        if self._lost is not None:
+            return fail(self._lost)
+        self._connecting = Deferred(lambda _: self.abort())
+        return self._connecting
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -115,8 +169,11 @@ class Device(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        The device will say nothing more.
+        The device will say nothing more. Twisted reports that again when a socket
+        that has ended is resumed.
         """
+        if self._ended:
+            return
         self._ended = True
         if self._closing:
             self.transport.loseConnection()
@@ -179,4 +236,8 @@ class Device(Protocol):
         if isinstance(reason.value, SSL.Error):
             self.problem = reason.value
         self.outcome = getattr(self.transport, "outcome", {})
+        self._lost = reason
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None and not connecting.called:
+            connecting.errback(reason)
         self._owner.deviceLost(self)

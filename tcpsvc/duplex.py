@@ -96,6 +96,15 @@ class DuplexTLS(TLSMemoryBIOProtocol):
             # The handshake has not ended, or TLS has failed: nothing can be said.
             self.abortConnection()
 
+    def loseConnection(self) -> None:
+        """
+        @see: L{twisted.internet.interfaces.ITransport.loseConnection}. A peer that has
+        closed TCP's direction cannot answer a C{close_notify}, and is not waited for.
+        """
+        super().loseConnection()
+        if self.streamEnded and self._producer is None:
+            self.transport.loseConnection()
+
     def closeUnheard(self) -> None:
         """
         Send C{close_notify} and the end of TCP's stream, and discard what still comes

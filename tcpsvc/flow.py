@@ -83,6 +83,13 @@ class Flow:
     _then: Callable[[], object] | None = field(default=None, init=False)
     _toBeTaken: bool = field(default=False, init=False)
 
+    @property
+    def reading(self) -> bool:
+        """
+        Whether the source is read.
+        """
+        return self._reading
+
     def start(self) -> None:
         """
         Follow the pace at which the sink takes what is written.

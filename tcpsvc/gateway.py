@@ -14,7 +14,6 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import (
     IDelayedCall,
-    IProtocol,
     IReactorTime,
     IStreamClientEndpoint,
 )
@@ -22,34 +21,33 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tcpsvc.device import Device
+from tcpsvc.device import CLOSE_PATIENCE, Device
+from tcpsvc.duplex import DuplexTLS
 from tcpsvc.flow import MAX_WAITING_OCTETS, Flow, payload
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import AuditUnavailable, IBackend, ISession, ISessionJournal
-from tcpsvc.sockets import Transport, undelivered
+from tcpsvc.sockets import Transport, hasHungUp
+from tcpsvc.stall import StallWatch
 from tcpsvc.unreachable import whyUnreachable
 from tcpsvc.wire import Reply
 
 QUIET_PATIENCE = 2.0
 """
 Seconds of silence after which a device that knows no half-close is taken to have
-answered a client that has closed its half.
+answered a client that has closed its half. Time in which the device is not read,
+because the client takes nothing or a record is being written, is not silence.
 """
 
 CONNECT_PATIENCE = 5.0
 """
-Seconds that the device's connection has to open. Clients that wait 10 s for the
-first words are to hear why there is none.
+Seconds that the device's connection has to open, its TLS handshake included. Clients
+that wait 10 s for the first words are to hear why there is none.
 """
 
-DELIVERY_PATIENCE = 30.0
+STALL_PATIENCE = 60.0
 """
-Seconds that a client has to take what was said before the device has ended.
-"""
-
-DELIVERY_PERIOD = 0.05
-"""
-Seconds between two looks whether it has.
+Seconds that a device may neither take anything of what waits for it nor say anything.
+Meanwhile the client is not read, so nobody knows whether it is still there.
 """
 
 
@@ -78,7 +76,6 @@ class GatewaySession(Protocol):
 
     transport: Transport  # type: ignore[assignment]  # never None while in use
     requests = 0
-    busy = False
 
     def __init__(
         self,
@@ -105,14 +102,16 @@ class GatewaySession(Protocol):
         self._journal = journal
         self._end = end
         self._clock = clock
-        self._connecting: Deferred[IProtocol] | None = None
+        self._connecting: Deferred[None] | None = None
+        self._reached = False
         self._device: Device | None = None
         self._in: Flow | None = None
         self._out: Flow | None = None
         self._early: list[bytes] = []
         self._inputEnded = False
+        self._finishing = False
         self._quiet: IDelayedCall | None = None
-        self._delivery: IDelayedCall | None = None
+        self._stall: StallWatch | None = None
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -122,6 +121,20 @@ class GatewaySession(Protocol):
         """
         return self._out.octets if self._out is not None else 0
 
+    @property
+    def busy(self) -> bool:
+        """
+        Whether the device is taking its time over what the client has sent: the client
+        may be sending more, which is not read meanwhile. How long that may last is
+        limited by L{STALL_PATIENCE}, or else it does not count.
+        """
+        return (
+            self._in is not None
+            and self._out is not None
+            and not self._in.reading
+            and self._out.reading
+        )
+
     # The device.
 
     def connectionMade(self) -> None:
@@ -129,16 +142,35 @@ class GatewaySession(Protocol):
         The client is admitted: connect to the device. The client is read
         meanwhile, as its leaving would not be noticed otherwise.
         """
-        factory = Factory.forProtocol(lambda: Device(self, self._clock))
+        factory = Factory.forProtocol(self._build)
         factory.noisy = False
-        self._connecting = maybeDeferred(self._endpoint.connect, factory)
-        self._connecting.addTimeout(CONNECT_PATIENCE, self._clock, _late)
+        connecting = maybeDeferred(self._endpoint.connect, factory)
+        # Only a Device is built, so this is one.
+        self._connecting = connecting.addCallback(
+            lambda device: cast(Device, device).whenConnected()
+        )
+        self._connecting.addTimeout(CONNECT_PATIENCE, self._clock, self._late)
         self._connecting.addErrback(self._notConnected)
+
+    def _build(self) -> Device:
+        """
+        There is a connection; its TLS handshake may be still to come.
+        """
+        self._reached = True
+        return Device(self, self._clock)
+
+    def _late(self, _: object, seconds: float) -> NoReturn:
+        """
+        The device is not there yet, and is waited for no longer.
+        """
+        missing = "TLS handshake" if self._reached else "connection"
+        raise TimeoutError(f"no {missing} within {seconds:g} s")
 
     def _notConnected(self, failure: Failure) -> None:
         """
         The device cannot be reached.
         """
+        self._connecting = None
         if self._stopped is not None:
             if not self._stopped.called:
                 self._stopped.callback(None)
@@ -167,11 +199,19 @@ class GatewaySession(Protocol):
         self.transport.resumeProducing()
         self._in.start()
         self._out.start()
+        self._stall = StallWatch(
+            self._clock,
+            device.transport,
+            lambda: self.bytesOut,
+            self._stallPatience,
+            self._stalled,
+        )
+        self._stall.start()
         early, self._early = self._early, []
         for data in (*self._settings.onOpen, *early):
             self._in.carry(data)
         if self._inputEnded:
-            self.inputEnded()
+            self._passEndOn()
 
     def _flow(self, direction: str, source: Transport, sink: Transport) -> Flow:
         """
@@ -204,10 +244,11 @@ class GatewaySession(Protocol):
         """
         Octets from the device. After the session they are discarded.
         """
-        if self._quiet is not None and self._quiet.active():
-            self._quiet.reset(QUIET_PATIENCE)
-        if self._out is not None:
-            self._out.carry(data)
+        if self._out is None:
+            return
+        self._out.carry(data)
+        if self._quiet is not None:
+            self._listen()
 
     def deviceEnded(self) -> None:
         """
@@ -257,48 +298,92 @@ class GatewaySession(Protocol):
         has it, unless there are last words to come. Else the session ends when
         the device has nothing more to say.
         """
-        self._inputEnded = True
-        if leaving and self._stopped is None:
-            self._end("client-closed")
+        first, self._inputEnded = not self._inputEnded, True
+        if self._stopped is not None:
             return
+        if leaving:
+            self._end("client-closed")
+        elif first:
+            self._passEndOn()
+
+    def _passEndOn(self) -> None:
+        """
+        Tell the device, if it is there, that nothing more will come.
+        """
         if self._device is None or self._in is None or self._stopped is not None:
             return
         if self._device.knowsHalfClose and not self._settings.onClose:
             self._in.whenPassedOn(self._device.closeHalf)
         else:
-            self._in.whenTaken(self._waitForQuiet)
+            self._in.whenTaken(self._listen)
+
+    def _listen(self) -> None:
+        """
+        The device has all: its answer is complete when it is silent for a while
+        although it could speak.
+        """
+        self._stopListening()
+        if self._out is not None and not self._finishing:
+            self._out.whenTaken(self._waitForQuiet)
 
     def _waitForQuiet(self) -> None:
         """
-        The device has all: its answer is complete when it is silent for a while.
+        The device can speak from now on.
         """
         self._quiet = self._clock.callLater(
             QUIET_PATIENCE, self._finish, "client-closed"
         )
 
+    def _stopListening(self) -> None:
+        """
+        Whether the device is silent does not matter, or not yet.
+        """
+        if self._quiet is not None and self._quiet.active():
+            self._quiet.cancel()
+
+    # A device that takes nothing.
+
+    def _stallPatience(self) -> float | None:
+        """
+        For how many seconds the device may take nothing, as things are now. A device
+        that is not read may take nothing because it cannot write: then there is no
+        limit. A client that has closed TCP below TLS is gone, and its device has as
+        long as to close.
+        """
+        if self._out is not None and not self._out.reading:
+            return None
+        gone = isinstance(self.transport, DuplexTLS) and hasHungUp(self.transport)
+        return CLOSE_PATIENCE if gone else STALL_PATIENCE
+
+    def _stalled(self) -> None:
+        """
+        The device takes nothing any more.
+        """
+        self._journal.log.error(
+            "the backend {backend} takes nothing of what waits for it",
+            backend=self._settings.description,
+        )
+        self._end("backend-stalled")
+
     # The end.
 
     def _finish(self, reason: str) -> None:
         """
-        End the session when the client has taken all that it will get.
+        End the session when the client has taken all but what its connection takes
+        yet. That is still delivered when the connection is being closed.
         """
+        self._finishing = True
+        self._stopWatching()
         if self._stopped is None and self._out is not None:
-            until = self._clock.seconds() + DELIVERY_PATIENCE
-            self._out.whenTaken(lambda: self._deliver(reason, until))
+            self._out.whenTaken(lambda: self._end(reason))
 
-    def _deliver(self, reason: str, until: float) -> None:
+    def _stopWatching(self) -> None:
         """
-        End the session when all has arrived: once its connection is being closed,
-        a client that is slow to read would be cut off.
+        What the device does decides nothing any more.
         """
-        if self._delivery is not None and self._delivery.active():
-            self._delivery.cancel()
-        if undelivered(self.transport) and self._clock.seconds() < until:
-            self._delivery = self._clock.callLater(
-                DELIVERY_PERIOD, self._deliver, reason, until
-            )
-        else:
-            self._end(reason)
+        self._stopListening()
+        if self._stall is not None:
+            self._stall.stop()
 
     def stop(self) -> Deferred[None]:
         """
@@ -307,9 +392,7 @@ class GatewaySession(Protocol):
         """
         stopped: Deferred[None] = Deferred(lambda _: self._giveUp())
         self._stopped = stopped
-        for timer in (self._quiet, self._delivery):
-            if timer is not None and timer.active():
-                timer.cancel()
+        self._stopWatching()
         if self._out is not None:
             self._out.stop()
         device = self._device
@@ -317,7 +400,7 @@ class GatewaySession(Protocol):
             for text in self._settings.onClose:
                 self._in.carry(text)
             self._in.whenPassedOn(device.close)
-        elif self._connecting is not None and not self._connecting.called:
+        elif self._in is None and self._connecting is not None:
             self._connecting.cancel()
         else:
             stopped.callback(None)
@@ -334,13 +417,6 @@ class GatewaySession(Protocol):
         """
         The client is gone; L{stop} has been called before.
         """
-
-
-def _late(_: object, seconds: float) -> NoReturn:
-    """
-    There is no connection to the device, and nobody waits any longer.
-    """
-    raise TimeoutError(f"no connection within {seconds:g} s")
 
 
 @implementer(IBackend)

@@ -280,9 +280,24 @@ def hasFailed(transport: Transport) -> bool:
     """
     Whether the socket under a transport was reset, or found dead by the kernel.
     """
+    return bool(_eventsOf(transport) & (select.POLLERR | select.POLLHUP))
+
+
+def hasHungUp(transport: Transport) -> bool:
+    """
+    Whether the peer has closed its half of the socket under a transport, even if not
+    all that it has sent before was read.
+    """
+    return bool(_eventsOf(transport) & select.POLLRDHUP)
+
+
+def _eventsOf(transport: Transport) -> int:
+    """
+    What poll(2) says of the socket under a transport.
+    """
     handle = _socketUnder(transport)
     if handle is None or handle.fileno() < 0:
-        return False
+        return 0
     poll = select.poll()
-    poll.register(handle.fileno(), 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    poll.register(handle.fileno(), select.POLLRDHUP)
+    return next((events for _, events in poll.poll(0)), 0)

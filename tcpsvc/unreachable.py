@@ -11,6 +11,7 @@ import os
 import re
 
 from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
 from twisted.internet import error as errors
 
 _WORDS = (
@@ -23,7 +24,11 @@ _WORDS = (
     (errors.ConnectionClosed, "the connection was lost"),
 )
 
-_ALERT = re.compile(r".* alert (unknown ca|.*certificate.*)")
+_REFUSED = re.compile(r".* alert (unknown ca|.*certificate.*)")
+
+_NOT_TLS = ("wrong version number", "packet length too long", "http request")
+
+_CLOSED = "unexpected eof while reading"
 
 
 def whyUnreachable(error: BaseException) -> str:
@@ -35,6 +40,10 @@ def whyUnreachable(error: BaseException) -> str:
             return words
     if isinstance(error, SSL.Error):
         return _whyNoTLS(error)
+    if isinstance(error, VerificationError):
+        return _whyNotNamed(error)
+    if isinstance(error, CertificateError):
+        return f"its certificate cannot be used: {error}"
     if isinstance(error, errors.ConnectError):
         number = error.osError
         words = os.strerror(number) if isinstance(number, int) else number
@@ -49,7 +58,25 @@ def _whyNoTLS(error: SSL.Error) -> str:
     """
     details = error.args[0] if error.args else None
     words = str(details[-1][2]) if details and isinstance(details, list) else ""
-    alert = _ALERT.fullmatch(words)
-    if alert is not None:
-        return f"it refuses this certificate: {alert[1]}"
+    refused = _REFUSED.fullmatch(words)
+    if refused is not None:
+        return f"it refuses this certificate: {refused[1]}"
+    if words == "certificate verify failed":
+        return "its certificate is not trusted: it is not valid, or its CA is unknown"
+    if words in _NOT_TLS:
+        return f"TLS failed: {words}: it does not speak TLS"
+    if words == _CLOSED:
+        return "TLS failed: it closed the connection without close_notify"
     return f"TLS failed: {words or 'OpenSSL does not say why'}"
+
+
+def _whyNotNamed(error: VerificationError) -> str:
+    """
+    Which name was expected in a certificate.
+    """
+    names = []
+    for mismatch in error.errors:
+        wanted = mismatch.mismatched_id
+        name = getattr(wanted, "hostname", None) or getattr(wanted, "ip", None)
+        names.append(name.decode() if isinstance(name, bytes) else str(name))
+    return f"its certificate does not name {', '.join(names)}"

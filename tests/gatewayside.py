@@ -177,6 +177,11 @@ class PacedSocket(Socket):
         if len(self.outgoing) > FULL and self.producer is not None:
             cast(Any, self.producer).pauseProducing()
 
+    @property
+    def unwritten(self) -> int:
+        """What waits for the peer, in bytes."""
+        return len(self.outgoing)
+
     def take(self) -> bytes:
         """The peer reads all that there is, again and again."""
         taken = bytearray()

@@ -4,20 +4,31 @@ Tests for L{tcpsvc.device}.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from service_identity import VerificationError
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import _WrappingProtocol
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
+    IHandshakeListener,
     ISSLTransport,
     ITransport,
     IUNIXTransport,
 )
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from tcpsvc.device import ANSWER_PATIENCE, CLOSE_PATIENCE, Device
+from tcpsvc.duplex import DuplexTLS
 from tests.gatewayside import DeviceSocket, LineSocket
 
 
@@ -85,6 +96,19 @@ class TellTests(DeviceTestCase):
         self.socket.lose()
         self.assertEqual(["connected", b"a", "ended", "lost"], self.calls)
 
+    def test_endTwice(self) -> None:
+        """
+        The end of its stream counts once, although Twisted reports it again when the
+        socket is resumed.
+        """
+        self.socket.hangUp()
+        self.socket.hangUp()
+        self.assertEqual(["connected", "ended"], self.calls)
+        self.device.close()
+        self.socket.disconnecting = False
+        self.socket.hangUp()
+        self.assertFalse(self.socket.disconnecting)
+
     def test_socket(self) -> None:
         """
         Small writes are sent at once, and a dead machine is found, but nothing is
@@ -118,6 +142,100 @@ class TellTests(DeviceTestCase):
         self.assertEqual({"exit_status": 3}, self.device.outcome)
 
 
+class HandshakeTests(DeviceTestCase):
+    """
+    A device over TLS, whose handshake is still to come.
+    """
+
+    def setUp(self) -> None:
+        """
+        Connect to it.
+        """
+        super().setUp()
+        self.calls.clear()
+        clock: Any = self.clock
+        self.device = Device(self, clock)
+        tls = TLSMemoryBIOFactory(
+            optionsForClientTLS("bench.example"),
+            True,
+            cast(Any, Factory.forProtocol(lambda: self.device)),
+        )
+        layer = tls.buildProtocol(IPv4Address("TCP", "192.0.2.50", 5025))
+        assert layer is not None
+        self.layer = layer
+        self.below = DeviceSocket([])
+        self.below.protocol = layer
+        cast(Any, layer).makeConnection(self.below)
+
+    def test_waits(self) -> None:
+        """
+        It is there when the handshake has completed, and not before; that is told
+        once.
+        """
+        self.assertEqual([], self.calls)
+        connected = self.device.whenConnected()
+        self.assertNoResult(connected)
+        self.assertTrue(IHandshakeListener.providedBy(self.device))
+        for _ in range(2):
+            self.device.handshakeCompleted()
+        self.assertEqual(["connected"], self.calls)
+        self.successResultOf(connected)
+        self.successResultOf(self.device.whenConnected())
+
+    def test_wrapped(self) -> None:
+        """
+        A layer between TLS and the device is asked to pass the news on, and goes on
+        knowing half-closes.
+        """
+        clock: Any = self.clock
+        device = Device(self, clock)
+        between = _WrappingProtocol(Deferred(), device)
+        self.assertFalse(IHandshakeListener.providedBy(between))
+        layer: Any = TLSMemoryBIOProtocol(cast(Any, self.layer).factory, between)
+        tcp: Any = DeviceSocket([])
+        tcp.protocol = layer
+        device.makeConnection(tcp)
+        self.assertEqual([], self.calls)
+        self.assertTrue(IHalfCloseableProtocol.providedBy(between))
+        self.assertTrue(IHandshakeListener.providedBy(between))
+        between.handshakeCompleted()
+        self.assertEqual(["connected"], self.calls)
+
+    def test_fails(self) -> None:
+        """
+        If the connection is lost before, that is why it is not there, for whoever
+        asks before and for whoever asks after.
+        """
+        before = self.device.whenConnected()
+        self.below.lose(ConnectionLost())
+        for connected in (before, self.device.whenConnected()):
+            self.failureResultOf(connected)
+        self.assertEqual(["lost"], self.calls)
+
+    def test_otherName(self) -> None:
+        """
+        A handshake that Twisted calls complete although it has given the connection up
+        connects nobody: the certificate names another host.
+        """
+        connected = self.device.whenConnected()
+        cast(Any, self.layer).failVerification(Failure(VerificationError([])))
+        self.device.handshakeCompleted()
+        self.assertEqual([], self.calls)
+        self.below.settle()
+        self.failureResultOf(connected, VerificationError)
+
+    def test_cancel(self) -> None:
+        """
+        Whoever waits no longer closes the connection.
+        """
+        connected = self.device.whenConnected()
+        connected.cancel()
+        self.assertTrue(self.below.aborted)
+        self.failureResultOf(connected, CancelledError)
+        self.below.settle()
+        self.assertEqual(["lost"], self.calls)
+
+
 class HalfCloseTests(DeviceTestCase):
     """
     The end of what the client says.
@@ -142,6 +260,16 @@ class HalfCloseTests(DeviceTestCase):
         """
         alsoProvides(self.socket, ISSLTransport)
         self.assertFalse(self.device.knowsHalfClose)
+
+    def test_duplexTLS(self) -> None:
+        """
+        The TLS of C{mtls:} does: a C{close_notify} ends one direction only.
+        """
+        factory: Any = TLSMemoryBIOFactory(
+            optionsForClientTLS("bench.example"), True, cast(Any, Factory())
+        )
+        self.device.transport = DuplexTLS(factory, self.device)
+        self.assertTrue(self.device.knowsHalfClose)
 
     def test_serial(self) -> None:
         """

@@ -186,6 +186,23 @@ class DuplexTests(SynchronousTestCase):
         self.assertTrue(self.wire.disconnecting)
         self.assertEqual(0, above.ends)
 
+    def test_closedAfterBareEnd(self) -> None:
+        """
+        A peer that has closed TCP without close_notify is not waited for.
+        """
+        above = HalfCloseableAbove()
+        self.connect(above)
+        self.server.readConnectionLost()
+        self.server.readConnectionLost()
+        self.assertEqual(1, above.ends)
+        self.assertFalse(self.wire.disconnecting)
+        self.server.write(b"last words")
+        self.server.loseConnection()
+        self.assertTrue(self.wire.disconnecting)
+        self.client.bio_write(self.wire.value())
+        self.assertEqual(b"last words", self.client.recv(65536))
+        self.assertRaises(SSL.ZeroReturnError, self.client.recv, 65536)
+
     def test_closeHalf(self) -> None:
         """
         Our close_notify comes behind all that was written, and the peer is heard on.

@@ -26,7 +26,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from tcpsvc.endpoints.serialline import SerialEndpoint
+from tcpsvc.device import CLOSE_PATIENCE
+from tcpsvc.endpoints import serialline
+from tcpsvc.endpoints.serialline import SILENCE, SILENCE_PATIENCE, SerialEndpoint
 
 reactor: Any = globalReactor
 
@@ -477,6 +479,37 @@ class DrainTests(LineTestCase):
         reason = await self.lost(listener)
         self.assertIsInstance(reason, ConnectionDone)
         self.assertEqual([3, 2, 1, 0], looks)
+
+    async def test_stillAnswering(self) -> None:
+        """
+        A device that is still answering is listened to until it is silent: nothing of
+        its answer waits for the next opening.
+        """
+        listener = await self.open()
+        listener.transport.loseConnection()
+        for _ in range(3):
+            await deferLater(reactor, SILENCE / 2)
+            self.assertNoResult(listener.lost)
+            os.write(self.far, b"late")
+        reason = await self.lost(listener)
+        self.assertIsInstance(reason, ConnectionDone)
+        self.assertEqual(b"", listener.got)
+        self.assertEqual(0, self.waiting())
+
+    async def test_neverSilent(self) -> None:
+        """
+        One that never stops is not waited for for ever.
+        """
+        self.patch(serialline, "SILENCE_PATIENCE", SILENCE * 3)
+        self.assertLess(SILENCE_PATIENCE, CLOSE_PATIENCE)
+        listener = await self.open()
+        listener.transport.loseConnection()
+        begun = reactor.seconds()
+        while not listener.lost.called:
+            os.write(self.far, b"x")
+            await deferLater(reactor, SILENCE / 10)
+            self.assertLess(reactor.seconds() - begun, SILENCE_PATIENCE)
+        self.assertGreaterEqual(reactor.seconds() - begun, SILENCE * 3)
 
     async def test_abort(self) -> None:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from OpenSSL import SSL
 from twisted.internet import reactor as globalReactor
@@ -15,20 +15,23 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from tcpsvc import gateway
+from tcpsvc import closing, gateway
 from tcpsvc.client.connection import DEFAULT_TIMEOUT
 from tcpsvc.device import CLOSE_PATIENCE
 from tcpsvc.doorway import CLEANUP_PATIENCE
 from tcpsvc.flow import MAX_WAITING_OCTETS
-from tcpsvc.gateway import CONNECT_PATIENCE, DELIVERY_PERIOD, QUIET_PATIENCE
+from tcpsvc.gateway import CONNECT_PATIENCE, QUIET_PATIENCE, STALL_PATIENCE
 from tcpsvc.interfaces import IBackend, ISession
 from tcpsvc.sockets import undelivered
+from tcpsvc.stall import STALL_PERIOD
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION
 from tests.gatewayside import FULL, GatewayHouse, LineSocket, hangUpHalf
 from tests.peers import Peer
@@ -330,10 +333,15 @@ class TransparencyTests(GatewayTestCase):
 
     def test_otherALPN(self) -> None:
         """
-        A client that offers some other protocol has not asked for ours.
+        A client that offers only other protocols gets TLS's alert for that, and does
+        not reach the device.
         """
-        for reason, told in self.endings(b"http/1.1").items():
-            self.assertEqual(b"", told, reason)
+        self.build()
+        alice = self.house.visit("alice", b"http/1.1")
+        self.assertEqual(b"", alice.received)
+        self.assertIn("no application protocol", alice.alert)
+        self.assertEqual(0, self.house.endpoint.attempts)
+        self.assertEqual("", self.house.holder)
 
     def test_told(self) -> None:
         """
@@ -646,6 +654,81 @@ class ConnectTests(GatewayTestCase):
         self.assertEqual(b"", late.written)
         late.settle()
         self.assertEqual([], self.house.trail.of("gateway.data"))
+        self.assertNextIsServed()
+
+
+class HandshakeTests(GatewayTestCase):
+    """
+    A device over TLS that accepts the connection and does not answer the handshake.
+    """
+
+    def setUp(self) -> None:
+        """
+        The endpoint does TLS, as Twisted's own does.
+        """
+        super().setUp()
+        connect = self.house.endpoint.connect
+
+        def secure(factory: Any) -> Deferred[Any]:
+            options = optionsForClientTLS("bench.example")
+            wrapped: Any = TLSMemoryBIOFactory(options, True, factory)
+            connecting: Deferred[Any] = connect(wrapped)
+            return connecting.addCallback(lambda layer: layer.wrappedProtocol)
+
+        self.undo = self.patch(self.house.endpoint, "connect", secure)
+
+    def assertGivenUp(self, alice: Peer) -> None:
+        """
+        The device's connection is cut off, it has heard nothing, and the next client
+        is served.
+        """
+        self.settle(alice)
+        self.assertTrue(self.house.device.aborted)
+        self.assertEqual([], self.house.trail.of("gateway.data"))
+        self.undo.restore()
+        self.assertNextIsServed()
+
+    def test_late(self) -> None:
+        """
+        It has as long as one that does not answer at all; whoever may be told is not
+        greeted meanwhile.
+        """
+        alice = self.house.visit("alice", ALPN_SESSION)
+        alice.send(b"early")
+        self.house.clock.advance(CONNECT_PATIENCE - 0.1)
+        alice.pump()
+        self.assertEqual(b"", alice.received)
+        self.house.clock.advance(0.1)
+        alice.pump()
+        self.assertIn(b"451 BACKEND-DOWN", alice.received)
+        self.assertEqual(["backend-down"], self.house.reasons())
+        self.assertIn(
+            "the backend twin: cannot be reached: no TLS handshake within "
+            f"{CONNECT_PATIENCE:g} s",
+            self.house.log.texts(),
+        )
+        self.assertGivenUp(alice)
+
+    def test_clientLeaves(self) -> None:
+        """
+        If the client leaves meanwhile the handshake is given up.
+        """
+        alice = self.house.visit()
+        alice.vanish()
+        self.assertEqual(["connection-lost"], self.house.reasons())
+        self.assertGivenUp(alice)
+
+    def test_deviceLeaves(self) -> None:
+        """
+        A device that closes the connection meanwhile was never there.
+        """
+        alice = self.house.visit("alice", ALPN_SESSION)
+        self.house.device.lose()
+        alice.pump()
+        self.assertIn(b"451 BACKEND-DOWN", alice.received)
+        self.assertEqual(["backend-down"], self.house.reasons())
+        self.undo.restore()
+        self.settle(alice)
         self.assertNextIsServed()
 
 
@@ -1024,33 +1107,118 @@ class HalfCloseTests(GatewayTestCase):
 
     def test_delivery(self) -> None:
         """
-        Nor is it cut off while something has not arrived at its system, but it
-        has only so long; meanwhile it may leave.
+        Nor is it cut off while something has not arrived at its system, although the
+        session has ended: until then the slot is not free.
         """
-        left = [9] * 1000
-        self.patch(gateway, "undelivered", lambda transport: left.pop())
-        for count, reason in ((10, "backend-closed"), (0, "client-closed")):
-            self.build()
-            alice = self.house.visit()
-            self.house.device.hangUp()
-            self.house.device.lose()
-            self.house.clock.pump([DELIVERY_PERIOD] * 10)
-            self.assertEqual([], self.house.reasons())
-            if count:
-                left[-1:] = [0]
-                self.house.clock.advance(DELIVERY_PERIOD)
-            else:
-                alice.close()
-            self.settle(alice)
-            self.assertEqual([reason], self.house.reasons())
-            left[:] = [9] * 1000
-            self.assertEqual([], self.house.clock.getDelayedCalls())
-        self.build()
-        alice = self.house.visit()
+        left = [9]
+        self.patch(closing, "undelivered", lambda transport: left[0])
+        alice = self.house.enter()
+        alice.answersClose = False
         self.house.device.hangUp()
-        self.house.clock.pump([DELIVERY_PERIOD] * 590)
+        self.house.device.lose()
+        self.house.clock.pump([closing.DELIVERY_PERIOD] * 100)
+        self.settle(alice)
+        self.assertEqual(["backend-closed"], self.house.reasons())
+        self.assertEqual(("", "anonymous"), (alice.ending, self.house.holder))
+        left[0] = 0
+        self.house.clock.pump([closing.DELIVERY_PERIOD, closing.CLOSE_PATIENCE])
+        self.settle(alice)
+        self.assertNextIsServed()
+
+    def test_endTwice(self) -> None:
+        """
+        That the client's input has ended counts once, however often it is said: one
+        silence is waited for, and an answer in the midst of it arrives whole.
+        """
+        self.house.endpoint.kind = LineSocket
+        alice = self.house.enter()
+        hangUpHalf(alice)
+        session: Any = self.house.device.protocol._owner
+        for _ in range(4):
+            session.inputEnded()
+            self.house.clock.advance(QUIET_PATIENCE - 0.1)
+            session.inputEnded()
+            self.house.device.say(b"line")
+        self.house.clock.advance(QUIET_PATIENCE)
+        self.settle(alice)
+        self.assertEqual(b"line" * 4, alice.received)
+        self.assertEqual(["client-closed"], self.house.reasons())
+        self.assertNextIsServed()
+
+    def test_endTwiceAndHalfClose(self) -> None:
+        """
+        A device that has been told once is not told again.
+        """
+        alice = self.house.enter()
+        hangUpHalf(alice)
+        self.assertTrue(self.house.device.halfClosed)
+        session: Any = self.house.device.protocol._owner
+        self.house.device.halfClosed = False
+        session.inputEnded()
+        self.assertFalse(self.house.device.halfClosed)
+
+    def test_backpressureIsNoSilence(self) -> None:
+        """
+        While the client takes nothing its device is not read, and so the device's
+        silence is ours: it is waited for from when the client has taken all.
+        """
+        self.house.endpoint.kind = LineSocket
+        alice = self.house.enter()
+        hangUpHalf(alice)
+        producer: Any = alice.socket.producer
+        write = alice.socket.write
+
+        def fill(data: bytes) -> None:
+            write(data)
+            producer.pauseProducing()
+
+        self.patch(alice.socket, "write", fill)
+        for _ in range(3):
+            self.house.clock.advance(QUIET_PATIENCE - 0.1)
+            self.house.device.say(b"part")
+            self.assertTrue(self.house.device.paused)
+            self.house.clock.pump([1] * 60)
+            self.assertEqual([], self.house.reasons())
+            producer.resumeProducing()
+        self.house.clock.advance(QUIET_PATIENCE)
+        self.settle(alice)
+        self.assertEqual(b"part" * 3, alice.received)
+        self.assertEqual(["client-closed"], self.house.reasons())
+
+    def test_recordsAreNoSilence(self) -> None:
+        """
+        Nor is the time in which what the device has said is recorded.
+        """
+        self.house.endpoint.kind = LineSocket
+        alice = self.house.enter()
+        hangUpHalf(alice)
+        self.house.trail.pending = []
+        self.house.device.say(b"part")
+        self.house.clock.pump([1] * 10)
         self.assertEqual([], self.house.reasons())
-        self.house.clock.pump([DELIVERY_PERIOD] * 11)
+        self.house.trail.fire()
+        self.house.trail.pending = None
+        self.house.clock.advance(QUIET_PATIENCE - 0.1)
+        self.house.device.say(b"part")
+        self.house.clock.advance(QUIET_PATIENCE)
+        self.settle(alice)
+        self.assertEqual(b"part" * 2, alice.received)
+        self.assertEqual(["client-closed"], self.house.reasons())
+
+    def test_bothEnd(self) -> None:
+        """
+        A client that closes its half while a device that has ended is being delivered
+        changes nothing: no silence is waited for then.
+        """
+        self.build(onClose=(b"close",))
+        alice = self.house.enter()
+        producer: Any = alice.socket.producer
+        self.house.device.say(b"last")
+        producer.pauseProducing()
+        self.house.device.hangUp()
+        hangUpHalf(alice)
+        producer.resumeProducing()
+        self.assertEqual([b"close"], [self.house.device.written])
         self.settle(alice)
         self.assertEqual(["backend-closed"], self.house.reasons())
 
@@ -1084,6 +1252,163 @@ class HalfCloseTests(GatewayTestCase):
         self.assertEqual(b"", self.house.trail.carried("in"))
         self.assertEqual(["backend-closed"], self.house.reasons())
         self.assertNextIsServed()
+
+
+class StallTests(GatewayTestCase):
+    """
+    A device that takes nothing.
+    """
+
+    def fill(self, alice: Peer) -> None:
+        """
+        The client sends until it is not read any more.
+        """
+        while not alice.socket.paused:
+            alice.send(b"x" * 16384)
+
+    def wait(self, seconds: float) -> None:
+        """
+        Let time go by.
+        """
+        self.house.clock.pump([STALL_PERIOD] * round(seconds / STALL_PERIOD))
+
+    def assertStalled(self, alice: Peer) -> None:
+        """
+        The session has ended for it, and the device is cut off in its time.
+        """
+        self.settle(alice)
+        self.wait(CLOSE_PATIENCE)
+        self.settle(alice)
+        self.assertEqual(["backend-stalled"], self.house.reasons())
+        self.assertIn(
+            "the backend twin: takes nothing of what waits for it",
+            self.house.log.texts(),
+        )
+        self.assertNextIsServed()
+
+    def test_limit(self) -> None:
+        """
+        It is given up after a while, with TLS and without: its client is not read, so
+        nobody would notice that it is gone.
+        """
+        for enter in ("enter", "visit"):
+            self.build()
+            alice: Peer = getattr(self.house, enter)()
+            self.fill(alice)
+            self.wait(STALL_PATIENCE)
+            self.assertEqual([], self.house.reasons())
+            self.wait(2 * STALL_PERIOD)
+            self.assertStalled(alice)
+
+    def test_afterHalfClose(self) -> None:
+        """
+        So it is when the client has closed its half, which may be all that is seen of
+        one that was killed.
+        """
+        alice = self.house.enter()
+        self.fill(alice)
+        hangUpHalf(alice)
+        self.wait(STALL_PATIENCE + 2 * STALL_PERIOD)
+        self.assertStalled(alice)
+
+    def test_clientIsGone(self) -> None:
+        """
+        A client that has closed TCP below TLS is gone: a device that takes nothing
+        then has only as long as to close. Without TLS that client may wait for an
+        answer.
+        """
+        self.patch(gateway, "hasHungUp", lambda transport: True)
+        alice = self.house.visit()
+        self.fill(alice)
+        self.wait(CLOSE_PATIENCE + 2 * STALL_PERIOD)
+        self.assertStalled(alice)
+        self.build()
+        self.fill(self.house.enter())
+        self.wait(STALL_PATIENCE)
+        self.assertEqual([], self.house.reasons())
+
+    def test_slow(self) -> None:
+        """
+        A device that takes a little now and then is left alone, and so is one that
+        says something meanwhile.
+        """
+        alice = self.house.enter()
+        self.fill(alice)
+        for number in range(6):
+            self.wait(STALL_PATIENCE - STALL_PERIOD)
+            if number % 2:
+                del self.house.device.outgoing[:1]
+            else:
+                self.house.device.say(b"busy")
+        self.assertEqual([], self.house.reasons())
+
+    def test_deviceHasEnded(self) -> None:
+        """
+        Nothing is expected of a device that has ended, while its client takes what it
+        has said.
+        """
+        for lose in (False, True):
+            self.build()
+            alice = self.house.enter()
+            self.house.device.say(b"last")
+            self.fill(alice)
+            self.house.trail.pending = []
+            self.house.device.say(b"words")
+            (self.house.device.lose if lose else self.house.device.hangUp)()
+            self.wait(STALL_PATIENCE * 2)
+            self.assertEqual([], self.house.reasons())
+            self.house.trail.fire()
+            self.house.trail.pending = None
+            self.assertEqual(["backend-closed"], self.reasonsAfter(alice))
+            self.assertEqual(b"lastwords", alice.received)
+
+    def test_notIdle(self) -> None:
+        """
+        A client that is not read, as its device is slow, is not idle: it may be
+        sending all the time. One that takes nothing itself is, in the end.
+        """
+        for reads in (True, False):
+            self.build(idleTimeout=300.0)
+            alice = self.house.enter()
+            self.fill(alice)
+            if not reads:
+                cast(Any, alice.socket.producer).pauseProducing()
+            for _ in range(12):
+                self.wait(STALL_PATIENCE / 2)
+                del self.house.device.outgoing[:1]
+            self.assertEqual(
+                [] if reads else ["idle-timeout"], self.reasonsAfter(alice)
+            )
+            if reads:
+                self.house.device.take()
+                self.wait(300)
+                self.assertEqual(["idle-timeout"], self.reasonsAfter(alice))
+
+    def reasonsAfter(self, alice: Peer) -> list[str]:
+        """
+        Why sessions have ended, when all is closed that can be.
+        """
+        self.settle(alice)
+        self.wait(CLOSE_PATIENCE)
+        self.settle(alice)
+        return self.house.reasons()
+
+    def test_cannotWrite(self) -> None:
+        """
+        So is one that is not read, because the client takes nothing: it cannot be
+        told from one that waits for that, as an echo does.
+        """
+        alice = self.house.enter()
+        self.fill(alice)
+        producer: Any = alice.socket.producer
+        producer.pauseProducing()
+        self.wait(STALL_PATIENCE * 2)
+        self.assertEqual([], self.house.reasons())
+        producer.resumeProducing()
+        self.wait(STALL_PATIENCE)
+        self.assertEqual([], self.house.reasons())
+        self.wait(2 * STALL_PERIOD)
+        self.assertStalled(alice)
 
 
 class UndeliveredTests(TestCase):

@@ -25,6 +25,7 @@ from tcpsvc.sockets import (
     ACCEPTS_A_TURN,
     Transport,
     hasFailed,
+    hasHungUp,
     holdAcceptsDown,
     tune,
     written,
@@ -212,11 +213,26 @@ class PulseTests(SynchronousTestCase):
         client.close()
         self.assertTrue(hasFailed(transport))
 
+    def test_hungUp(self) -> None:
+        """
+        That the peer has closed its half shows although what it has sent before is
+        unread.
+        """
+        server, client = socket.socketpair()
+        for each in (server, client):
+            self.addCleanup(each.close)
+        client.sendall(b"unread")
+        self.assertFalse(hasHungUp(_OnSocket(server)))
+        client.shutdown(socket.SHUT_WR)
+        self.assertTrue(hasHungUp(_OnSocket(server)))
+        self.assertFalse(hasFailed(_OnSocket(server)))
+
     def test_inMemory(self) -> None:
         """
         A transport without a socket has not failed.
         """
         self.assertFalse(hasFailed(ProducerTransport()))
+        self.assertFalse(hasHungUp(ProducerTransport()))
 
 
 @implementer(ISystemHandle)

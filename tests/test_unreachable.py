@@ -5,6 +5,9 @@ Tests for L{tcpsvc.unreachable}.
 from __future__ import annotations
 
 from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
+from service_identity.exceptions import Mismatch
+from service_identity.hazmat import DNS_ID, IPAddress_ID
 from twisted.internet import error as errors
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -50,6 +53,40 @@ class WhyUnreachableTests(SynchronousTestCase):
             error = SSL.Error([("SSL routines", "", details)])
             self.assertTrue(whyUnreachable(error).startswith(words))
         self.assertIn("does not say", whyUnreachable(SSL.Error()))
+
+    def test_handshake(self) -> None:
+        """
+        What is wrong with a device's certificate is said in words, and that there is
+        no TLS where it is expected.
+        """
+        for details, words in (
+            (
+                "certificate verify failed",
+                "its certificate is not trusted: it is not valid, or its CA is unknown",
+            ),
+            (
+                "wrong version number",
+                "TLS failed: wrong version number: it does not speak TLS",
+            ),
+            (
+                "unexpected eof while reading",
+                "TLS failed: it closed the connection without close_notify",
+            ),
+        ):
+            error = SSL.Error([("SSL routines", "", details)])
+            self.assertEqual(words, whyUnreachable(error))
+        for wanted, name in (
+            (DNS_ID("bench.example"), "bench.example"),
+            (IPAddress_ID("192.0.2.1"), "192.0.2.1"),
+        ):
+            self.assertEqual(
+                f"its certificate does not name {name}",
+                whyUnreachable(VerificationError([Mismatch(wanted)])),
+            )
+        self.assertEqual(
+            "its certificate cannot be used: no names",
+            whyUnreachable(CertificateError("no names")),
+        )
 
     def test_others(self) -> None:
         """

@@ -41,6 +41,7 @@ from zope.interface import implementer
 from tcpsvc.endpoints.complaints import Complaints
 from tcpsvc.endpoints.processes import signalSession
 from tcpsvc.interfaces import IHalfCloseable
+from tcpsvc.stall import unwritten
 
 END_PATIENCE = 0.5
 """
@@ -189,6 +190,13 @@ class Program(ProcessProtocol):
         else:
             self.outcome = {"exit_status": getattr(ended, "exitCode", 0) or 0}
         self._protocol.connectionLost(Failure(ConnectionDone()))
+
+    @property
+    def unwritten(self) -> int:
+        """
+        How many bytes wait in the process because the pipe to the program is full.
+        """
+        return unwritten(self.transport.pipes.get(0))
 
     # What the protocol does.
 

@@ -32,7 +32,18 @@ if TYPE_CHECKING:
 
 DRAIN_PERIOD = 0.01
 """
-Seconds between two looks whether a line that is to be closed has sent all.
+Seconds between two looks at a line that is to be closed.
+"""
+
+SILENCE = 0.1
+"""
+Seconds of silence after which a line that has sent all is closed: a device that is
+still answering would otherwise be heard by whoever opens the line next.
+"""
+
+SILENCE_PATIENCE = 2.0
+"""
+Seconds that a line which has sent all may go on speaking before it is closed.
 """
 
 
@@ -173,6 +184,8 @@ def _serialLine() -> type[SerialPort]:
 
         _serialFactory = staticmethod(opened)
         _drain: IDelayedCall | None = None
+        _sent: float | None = None  # When all was sent, by the reactor's clock.
+        _heard = 0.0
         # A line is slow: what waits for it waits with who has sent it.
         bufferSize = 256
 
@@ -186,13 +199,33 @@ def _serialLine() -> type[SerialPort]:
 
         def _postLoseConnection(self) -> Any:
             """
-            All is written: close the line when the driver has sent it.
+            All is written: close the line when the driver has sent it, and the device
+            is silent.
             """
-            if not self._unsent():
+            sent = self._sent is not None or not self._unsent()
+            if sent and self._isSilent():
                 return super()._postLoseConnection()
             clock: Any = self.reactor
             self._drain = clock.callLater(DRAIN_PERIOD, self.startWriting)
             return None
+
+        def _isSilent(self) -> bool:
+            """
+            Discard what the device still says.
+
+            @return: Whether it is silent, or has had its time.
+            """
+            clock: Any = self.reactor
+            now: float = clock.seconds()
+            if self._sent is None:
+                self._sent = self._heard = now
+            try:
+                if self._serial.in_waiting:
+                    self._serial.reset_input_buffer()
+                    self._heard = now
+            except (OSError, termios.error):
+                return True
+            return now - self._heard >= SILENCE or now - self._sent >= SILENCE_PATIENCE
 
         def _unsent(self) -> int:
             """

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
+from tcpsvc.gateway import QUIET_PATIENCE
 from tests.certificates import authority, otherAuthority, writeKeys, writePair
 from tests.endtoend.gateways import GatewayTests, freePort
-from tests.endtoend.service import PATIENCE, environment
+from tests.endtoend.service import PATIENCE, environment, run
 from tests.support import requireProgram
 
 SERVER = """\
@@ -165,6 +167,115 @@ class EndpointTests(GatewayTests):
         self.assertEqual(b"", client.recv(1))
         near.waitForRecord("session.closed", reason="backend-closed")
         self.assertIn("it refuses this certificate: certificate expired", near.log)
+
+    def secureDevice(self, *options: str) -> int:
+        """
+        A device that speaks TLS, by C{openssl s_server}, with the service's own
+        certificate: it sends back what it gets.
+
+        @return: The port.
+        """
+        port = freePort()
+        self.listening(
+            [
+                *(requireProgram("openssl"), "s_server", "-rev", "-quiet"),
+                *("-accept", f"127.0.0.1:{port}", *options),
+                *("-cert", str(self.keys.path / "server.pem")),
+                *("-key", str(self.keys.path / "server-key.pem")),
+            ],
+            port,
+        )
+        return port
+
+    def firstLine(self, endpoint: str) -> tuple[bytes, str]:
+        """
+        @return: What a client of a gateway that asks for it is told first, and the
+            gateway's log.
+        """
+        service = self.gateway(endpoint)
+        client = self.come(service, "alice", "tcpsvc/1")
+        client.settimeout(PATIENCE)
+        told = client.recv(4096)
+        if told.startswith(b"220"):
+            client.sendall(b"hello\n")
+            self.assertEqual(client.recv(4096), b"olleh\n")
+        client.close()
+        return told, service.log
+
+    def test_gatewayTLS(self) -> None:
+        """
+        A device by Twisted's C{tls:} or C{ssl:} is there when its handshake has
+        completed.
+        """
+        roots = self.directory / "roots"
+        roots.mkdir()
+        (roots / "ca.pem").write_bytes(self.keys.ca.read_bytes())
+        for endpoint in (
+            f"tls:localhost:{self.secureDevice()}:trustRoots={roots}",
+            f"ssl:localhost:{self.secureDevice()}",
+        ):
+            told, _ = self.firstLine(endpoint)
+            self.assertRegex(told, rb"\A220 .*; you are alice\r\n\Z")
+
+    def test_gatewayTLSFails(self) -> None:
+        """
+        If the handshake fails, whoever may be told is told, instead of greeted, and
+        the log says why.
+        """
+        roots = self.directory / "roots"
+        roots.mkdir()
+        (roots / "ca.pem").write_bytes(self.keys.ca.read_bytes())
+        trusted = f"trustRoots={roots}"
+        plain = freePort()
+        socat = requireProgram("socat")
+        place = f"TCP-LISTEN:{plain},bind=127.0.0.1,reuseaddr,fork"
+        self.listening([socat, place, "SYSTEM:echo SSH-2.0; cat >/dev/null"], plain)
+        other = self.secureDevice()
+        beside = rf"endpoint=tcp\:127.0.0.1\:{other}"
+        demanding = self.secureDevice("-Verify", "1", "-tls1_2")
+        for endpoint, why in (
+            (f"tls:localhost:{self.secureDevice()}", "its certificate is not trusted"),
+            (
+                f"tls:other.example:1:{beside}:{trusted}",
+                "its certificate does not name other.example",
+            ),
+            (f"tls:localhost:{plain}:{trusted}", "it does not speak TLS"),
+            (f"ssl:localhost:{plain}", "it does not speak TLS"),
+            (f"tls:localhost:{demanding}:{trusted}", "alert handshake failure"),
+        ):
+            told, log = self.firstLine(endpoint)
+            self.assertRegex(told, rb"\A451 BACKEND-DOWN ", endpoint)
+            self.assertIn("cannot be reached: ", log)
+            self.assertIn(why, log)
+            self.assertNotIn("Traceback", log)
+
+    def test_gatewayTLSSilent(self) -> None:
+        """
+        A device that does not answer the handshake is waited for as long as for a
+        connection.
+        """
+        silent = self.silentPort()
+        told, log = self.firstLine(f"tls:localhost:{silent.getsockname()[1]}")
+        self.assertRegex(told, rb"\A451 BACKEND-DOWN ")
+        self.assertIn("no TLS handshake within 5 s", log)
+
+    def test_gatewayHalfClose(self) -> None:
+        """
+        A half-close goes through two gateways with TLS between them: a program behind
+        the second gets the end of its input, and all that it then says arrives.
+        """
+        far = self.gateway("exec:sort")
+        near = self.service(
+            "--gateway",
+            f"mtls:localhost:{far.port}:keys={self.keys.path}:identity=bob",
+            plaintext=["tcp:0:interface=127.0.0.1"],
+        )
+        begun = time.monotonic()
+        line = [requireProgram("nc"), "-N", "127.0.0.1", str(near.plaintextPort)]
+        self.assertEqual(run(line, b"pear\napple\n").stdout, b"apple\npear\n")
+        self.assertLess(time.monotonic() - begun, QUIET_PATIENCE)
+        near.waitForRecord("session.closed", reason="backend-closed")
+        far.waitForRecord("session.closed", reason="backend-closed", exit_status=0)
 
     def ask(self, endpoint: str, name: str) -> subprocess.CompletedProcess[bytes]:
         """

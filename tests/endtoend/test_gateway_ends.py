@@ -10,10 +10,13 @@ import re
 import signal
 import socket
 import struct
+import threading
 import time
+import tty
 from pathlib import Path
 
 from tcpsvc.closing import CLOSE_PATIENCE
+from tcpsvc.device import CLOSE_PATIENCE as DEVICE_PATIENCE
 from tests.endtoend.gateways import (
     SETTLED,
     GatewayTests,
@@ -36,6 +39,12 @@ LINES = 100_000
 """
 What the buffers between service and client take, so that the program can end
 before the client has read any of it.
+"""
+
+STALLING = 220_000
+"""
+What a pipe, the service and its socket take together, and more than the first two, in
+bytes.
 """
 
 CONNECTING = 5.0
@@ -220,7 +229,9 @@ class BackendTests(EndsTests):
         os.kill(program, signal.SIGSTOP)
         client.sendall(b"not heard\n")
         service.waitForRecord("gateway.data", data="not heard\n")
-        client.unwrap()
+        # Its close_notify is for the program, which cannot answer.
+        client.settimeout(SETTLED)
+        self.assertRaises(TimeoutError, client.unwrap)
         client.close()
         self.assertEnded(service, "client-closed")
         self.assertFalse(alive(program))
@@ -278,14 +289,17 @@ class ClientTests(EndsTests):
 
     def test_leaves(self) -> None:
         """
-        A client that closes as TLS wants it.
+        A client that closes as TLS wants it: the program is told that its input has
+        ended, ends, and the close is answered.
         """
         service = self.gateway("exec:cat")
         client = self.come(service)
         self.assertEchoes(client)
         client.unwrap()
         client.close()
-        self.assertEnded(service, "client-closed", bytes_in=6, bytes_out=6)
+        self.assertEnded(
+            service, "backend-closed", bytes_in=6, bytes_out=6, exit_status=0
+        )
         self.assertServes(service, b"hello\n", b"hello\n")
 
     def test_halfCloses(self) -> None:
@@ -326,6 +340,57 @@ class ClientTests(EndsTests):
         line = [nc, "-N", "127.0.0.1", str(service.plaintextPort)]
         self.assertEqual(run(line, b"pear\napple\n").stdout, b"apple\npear\n")
         self.assertEnded(service, "backend-closed")
+
+    def test_halfClosesToLine(self) -> None:
+        """
+        A serial line has no half-close: all answers arrive, one by one, until the
+        device has been silent for a while.
+        """
+        nc = requireProgram("nc")
+        far, near = os.openpty()
+        for end in (far, near):
+            self.addCleanup(os.close, end)
+        tty.setraw(far)
+
+        def answer() -> None:
+            for _ in range(8):
+                line = b""
+                while not line.endswith(b"\n"):
+                    line += os.read(far, 1)
+                time.sleep(0.1)
+                os.write(far, line.upper())
+
+        device = threading.Thread(target=answer, daemon=True)
+        device.start()
+        self.addCleanup(device.join, PATIENCE)
+        service = self.service(
+            *("--gateway", f"serial:{os.ttyname(near)}"),
+            plaintext=["tcp:0:interface=127.0.0.1"],
+        )
+        line = [nc, "-N", "127.0.0.1", str(service.plaintextPort)]
+        self.assertEqual(run(line, b"line\n" * 8).stdout, b"LINE\n" * 8)
+        self.assertEnded(service, "client-closed", bytes_out=40)
+
+    def test_killedAtStalledDevice(self) -> None:
+        """
+        A client is killed while its program reads nothing, and so the service reads
+        nothing of it: the slot is free a few seconds later.
+        """
+        service = self.gateway("exec:sleep 1000")
+        client = self.come(service)
+        # Unread tickets would make a reset of the close.
+        client.settimeout(SETTLED)
+        self.assertRaises(TimeoutError, client.recv, 1)
+        client.settimeout(PATIENCE)
+        client.sendall(b"x" * STALLING)
+        service.waitForRecord("gateway.data")
+        time.sleep(SETTLED)
+        # As the system closes the socket of a process that is killed.
+        client.close()
+        closed = service.waitForRecord("session.closed", reason="backend-stalled")
+        self.assertLess(closed["duration_s"], 3 * DEVICE_PATIENCE)
+        self.assertEnded(service, "backend-stalled", signal=int(signal.SIGTERM))
+        self.assertIn("takes nothing of what waits for it", service.log)
 
     def test_silent(self) -> None:
         """
