@@ -753,6 +753,34 @@ class SyncTests(TrailTestCase):
         self.assertEqual(1, len(calls))
         self.assertEqual([], self.forced)
 
+    def test_noThread(self) -> None:
+        """
+        A thread that cannot be started once changes nothing of what is promised:
+        under C{everysec} the file is on the disk within a second all the same,
+        then and later; under C{always} a record counts when it is.
+        """
+        beside = Beside()
+        trail = self.open("everysec", beside)
+        beside.refusing = 1
+        for number in range(1, 4):
+            write(trail)
+            self.clock.advance(1)
+            beside.workAll()
+            self.assertEqual(number, len(self.forced))
+        trail.close()
+        trail = self.open("always", beside)
+        self.forced.clear()
+        beside.refusing = 1
+        done = write(trail)
+        assert done is not None
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual(1, len(self.forced))
+        done = write(trail)
+        assert done is not None
+        self.assertNoResult(done)
+        beside.workAll()
+        self.assertIsNone(self.successResultOf(done))
+
 
 class BlockedTests(TrailTestCase):
     """
@@ -1454,6 +1482,50 @@ class RotationTests(TrailTestCase):
         assert four is not None
         self.assertIsNone(self.successResultOf(four))
         self.assertEqual(["one", "four"], self.events())
+
+    def test_noThread(self) -> None:
+        """
+        If no thread can be started then, the new file begins all the same, after
+        the former is on the disk, and who waits is told.
+        """
+        for sync in ("always", "everysec"):
+            beside = Beside()
+            trail = self.open(sync, beside)
+            write(trail, "one")
+            beside.workAll()
+            former = self.rename()
+            self.forced.clear()
+            beside.refusing = 1
+            trail.reopen()
+            self.assertEqual([former.name], self.forced)
+            two = write(trail, "two")
+            beside.workAll()
+            if two is not None:
+                self.assertIsNone(self.successResultOf(two))
+            self.assertIn('"event":"two"', self.path.read_text())
+            trail.close()
+        self.assertEqual([], self.deaths)
+
+    def test_formerNotClosed(self) -> None:
+        """
+        If the former file cannot be closed, the new one is written to all the
+        same.
+        """
+        trail = self.open()
+        write(trail, "one")
+        self.rename()
+        real = os.close
+
+        def fail(descriptor: int) -> None:
+            real(descriptor)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        broken = self.patch(os, "close", fail)
+        self.assertRaises(OSError, trail.reopen)
+        broken.restore()
+        write(trail, "two")
+        self.assertIn('"event":"two"', self.path.read_text())
+        self.assertEqual(["one", "two"], self.events())
 
     def test_closedThen(self) -> None:
         """

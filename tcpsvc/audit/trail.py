@@ -504,12 +504,15 @@ class Trail:
                 else "the former file goes on"
             )
             self._log.error("{error}; {former}", error=str(error), former=former)
-        else:
-            self._file.close()
-            self._file = new
-            self._turnAt = self._maxOctets
-            self._log.info("{path}: begun", path=str(self._path))
-        self._goOn()
+            self._goOn()
+            return
+        former, self._file = self._file, new
+        self._turnAt = self._maxOctets
+        self._log.info("{path}: begun", path=str(self._path))
+        try:
+            self._goOn()
+        finally:
+            former.close()
 
     def _goOn(self) -> None:
         """
