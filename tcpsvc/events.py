@@ -45,7 +45,7 @@ class Event:
 
 SERVICE_STARTED = Event(
     "service.started",
-    ("version", "listeners", "backend", "sync", "certificate"),
+    ("version", "listeners", "backend", "sync", "certificate", "trail"),
     LogLevel.info,
     "tcpsvc {version} serves {backend}; audit trail synced: {sync}",
 )
@@ -100,7 +100,9 @@ SESSION_CLOSED = Event(
     "session {session} has ended: {reason} ({account}, {duration_s:.3f} s)",
 )
 
-CHECKPOINT = Event("checkpoint", ("count", "head", "key", "signature", "sessions"))
+CHECKPOINT = Event(
+    "checkpoint", ("count", "head", "key", "signature", "sessions", "trail")
+)
 
 AUDITED = (
     SERVICE_STARTED,

@@ -212,7 +212,7 @@ class ExclusiveService(Service):
                 self._listen(description, factory)
             self._listeners = self._described()
             self._tellOfCrash(ending)
-            self._tell(SERVICE_STARTED)
+            self._tell(SERVICE_STARTED, trail=self._trail.id)
         except Exception as error:
             for port in self._ports:
                 port.stopListening()
@@ -366,7 +366,7 @@ class ExclusiveService(Service):
             for number, port in enumerate(self._ports)
         ]
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: Event, **more: object) -> None:
         """
         Tell that the service starts or stops.
         """
@@ -378,6 +378,7 @@ class ExclusiveService(Service):
                 "backend": self._admission.backend.description,
                 "sync": self._settings.auditSync,
                 "certificate": fingerprintOf(self._settings.material.certificate),
+                **more,
             },
         )
         committed = self._journal.commit()

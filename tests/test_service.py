@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from attrs import define, evolve
 from twisted.application.service import IService
@@ -264,11 +265,12 @@ class StartTests(ServiceTestCase):
 
     def test_record(self) -> None:
         """
-        The trail's first record has version, listeners, backend, sync and the
-        fingerprint of the certificate.
+        The trail's first record has version, listeners, backend, sync, the
+        fingerprint of the certificate, and the id of the trail.
         """
         self.start()
         [record] = self.records()
+        UUID(record["trail"])
         self.assertEqual(
             {
                 "seq": 1,
@@ -282,6 +284,7 @@ class StartTests(ServiceTestCase):
                 "backend": "commands",
                 "sync": "no",
                 "certificate": fingerprintOf(serverMaterial().certificate),
+                "trail": record["trail"],
                 "prev": "0" * 64,
             },
             record,

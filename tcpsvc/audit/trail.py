@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
+from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -99,7 +101,7 @@ def openTrail(
     except BaseException:
         file.close()
         raise
-    left = Ending(ending.chain, dict(ending.left), ending.unsigned, ending.torn)
+    left = evolve(ending, left=dict(ending.left))
     return Trail(file, ending, Signer.of(key), clock, disk, sync, maxOctets), left
 
 
@@ -114,6 +116,8 @@ class Trail:
     A new file is written to when all of the former is on the disk; until then
     records gather. So a power cut leaves no gap between the two.
 
+    @ivar id: The id of the trail: a random UUID, the same in all its files and
+        after each start.
     @ivar blocked: Why nothing can be recorded now; empty if it can.
     @ivar lastBlocked: From when to when that was so the last time; empty if never.
     """
@@ -141,6 +145,7 @@ class Trail:
         self._path = file.path
         self._chain = ending.chain
         self._written = (self._chain.records, self._chain.head, ending.unsigned, 0)
+        self.id = ending.trail or str(uuid4())
         self._sessions = ending.left
         self._unsigned = ending.unsigned
         self._unsignedOctets = 0
@@ -236,6 +241,7 @@ class Trail:
             fields = self._signer.sign(
                 self._chain.records, self._chain.head, self._sessions
             )
+            fields["trail"] = self.id
             made = (
                 bodyAt(time, "checkpoint", fields)
                 if time
