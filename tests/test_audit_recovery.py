@@ -367,7 +367,8 @@ class DamageTests(RecoveryTestCase):
                     self.assertRefused(number, changed)
                 where += len(line)
         torn = b'{"seq":5,"time"'
-        for tail in (torn + b"\0" + torn, b"\0" * 9 + torn, torn + bytes(70_000) + b"x"):
+        far = torn + bytes(70_000) + b"x"
+        for tail in (torn + b"\0" + torn, bytes(9) + torn, far):
             self.assertRefused(5, contents + tail)
         self.assertRefused(1, b"\0" + torn)
 

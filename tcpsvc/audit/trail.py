@@ -512,13 +512,13 @@ class Trail:
             self._log.error("{error}; {former}", error=str(error), former=former)
             self._goOn()
             return
-        former, self._file = self._file, new
+        ended, self._file = self._file, new
         self._turnAt = self._maxOctets
         self._log.info("{path}: begun", path=str(self._path))
         try:
             self._goOn()
         finally:
-            former.close()
+            ended.close()
 
     def _goOn(self) -> None:
         """

@@ -320,9 +320,7 @@ class Walk:
             return None
         try:
             return [
-                at
-                for at, line in enumerate(lines)
-                if _decode(line).event in _MARKED
+                at for at, line in enumerate(lines) if _decode(line).event in _MARKED
             ]
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             # It may be a lone surrogate, which is JSON all the same.
