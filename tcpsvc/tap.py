@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
+from twisted.python.threadpool import ThreadPool
 
 from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.builtin import builtInVerbs
@@ -334,7 +335,19 @@ def makeService(options: Options, reactor: Reactor | None = None) -> ExclusiveSe
 
 def _inThread(reactor: Reactor, work: Callable[[], None]) -> Deferred[None]:
     """
-    Run a blocking call in the reactor's thread pool.
+    Run a blocking call in the reactor's thread pool; here, as long as the pool is
+    not started: it would keep the call, and lose it if no thread can be started
+    then.
+
+    @raise RuntimeError: If no thread can be started: the call was not made.
     """
     threads: Any = reactor
-    return deferToThreadPool(threads, threads.getThreadPool(), work)
+    pool: ThreadPool = threads.getThreadPool()
+    if not pool.started:
+        return maybeDeferred(work)
+    try:
+        return deferToThreadPool(threads, pool, work)
+    except RuntimeError:
+        # The pool keeps a thread that could not be started, and fails to stop by it.
+        pool.threads[:] = [one for one in pool.threads if one.ident is not None]
+        raise

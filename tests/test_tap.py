@@ -7,12 +7,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet import reactor as globalReactor
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python import usage
+from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -442,6 +444,44 @@ class MakeServiceTests(TapTestCase):
         """
         service = self.make()
         self.assertIs(globalReactor, service._reactor)
+
+    def test_noThreadsYet(self) -> None:
+        """
+        As long as the thread pool is not started, which keeps its calls until
+        then, a blocking call is made at once; it may fail.
+        """
+        pool = ThreadPool(0, 1)
+        reactor: Any = MemoryReactorClock()
+        reactor.getThreadPool = lambda: pool
+        inThread = self.make(reactor)._inThread
+        done: list[int] = []
+        self.assertIsNone(self.successResultOf(inThread(lambda: done.append(1))))
+        self.assertEqual([1], done)
+        self.failureResultOf(inThread(self.refuse), RuntimeError)
+
+    def test_noThread(self) -> None:
+        """
+        If a thread cannot be started then, that is raised: the call was not made.
+        The pool can be stopped all the same.
+        """
+        pool = ThreadPool(0, 1)
+        self.patch(Thread, "start", self.refuse)
+        pool.start()
+        self.addCleanup(pool.stop)
+        reactor: Any = MemoryReactorClock()
+        reactor.getThreadPool = lambda: pool
+        done: list[int] = []
+        self.assertRaises(
+            RuntimeError, self.make(reactor)._inThread, lambda: done.append(1)
+        )
+        self.assertEqual([], done)
+        self.assertEqual([], pool.threads)
+
+    def refuse(self, *_: object, **__: object) -> None:
+        """
+        What C{Thread.start} does at the limit of processes.
+        """
+        raise RuntimeError("can't start new thread")
 
     def test_plugin(self) -> None:
         """
