@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 from attrs import frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -405,23 +405,33 @@ class ExclusiveService(Service):
             )
             for port in self._ports
         ]
-        ended = gatherResults(closed).addCallback(lambda _: self._pending.stop())
-        ended.addCallback(lambda _: self._admission.stop())
-        ended.addCallback(lambda _: self._finish())
-        return ended.addErrback(
-            lambda failure: log.failure("did not stop cleanly", failure)
-        )
+        ended: Deferred[Any] = gatherResults(closed)
+        for step in (self._pending.stop, self._admission.stop, self._finish):
+            # Whatever one raises, the others are done: the trail is closed last.
+            ended.addCallback(_after, step)
+            ended.addErrback(
+                lambda failure: log.failure("did not stop cleanly", failure)
+            )
+        return ended
 
     def _finish(self) -> None:
         """
         The last record.
         """
-        self._flood.tellAll()
         try:
+            self._flood.tellAll()
             self._tell(SERVICE_STOPPED)
         except AuditUnavailable:
             self._notRecorded(Failure())
-        self._trail.close()
+        finally:
+            self._trail.close()
+
+
+def _after(_: object, step: Callable[[], object]) -> object:
+    """
+    Do a step when the one before it is done.
+    """
+    return step()
 
 
 def _keepWhatIsThere() -> None:

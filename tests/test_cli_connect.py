@@ -338,7 +338,7 @@ class StandardStreamsTests(TestCase):
         that as the reason: nobody waits for what never comes.
         """
 
-        def refuse(thread: Thread) -> None:
+        def refuse(_: Thread) -> None:
             raise RuntimeError("can't start new thread")
 
         for use in (

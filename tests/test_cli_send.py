@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from threading import Thread
-from typing import cast
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,11 +175,11 @@ class InputTests(TestCase):
         next call tries again.
         """
 
-        def refuse(thread: Thread) -> None:
+        def refuse(_: Thread) -> None:
             raise RuntimeError("can't start new thread")
 
         refused = self.patch(Thread, "start", refuse)
-        error = await self.assertFailure(self.input.read(), OSError)
+        error: Any = await self.assertFailure(self.input.read(), OSError)
         self.assertEqual("can't start new thread", error.strerror)
         refused.restore()
         os.write(self.writeEnd, b"a")

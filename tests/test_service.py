@@ -613,6 +613,27 @@ class StopTests(ServiceTestCase):
         self.assertEqual("tcpsvc 0.1.0 has stopped", self.lines.texts()[-1])
         self.assertEqual([], self.reactor.getDelayedCalls())
 
+    def test_stepFails(self) -> None:
+        """
+        Whatever step of it fails is logged; the last record is written and the
+        trail closed all the same.
+        """
+
+        def fail(_: object) -> None:
+            raise ZeroDivisionError
+
+        for name in ("_pending", "_admission", "_flood"):
+            self.setUp()
+            self.start()
+            step = "tellAll" if name == "_flood" else "stop"
+            one = getattr(self.service, name)
+            broken = self.patch(type(one), step, fail)
+            self.assertIsNone(self.successResultOf(self.service.stopService()))
+            broken.restore()
+            self.assertTrailFree()
+            self.assertIn("did not stop cleanly", "".join(self.lines.texts()))
+            self.assertEqual("checkpoint", self.events()[-1])
+
     def test_order(self) -> None:
         """
         The doors are closed first; then the sessions end, with 421 SHUTDOWN;
