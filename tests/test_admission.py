@@ -200,7 +200,7 @@ class AdmissionTests(SynchronousTestCase):
         guests = [_Guest(), _Guest(), _Guest()]
         for guest in guests:
             self.admission.enter(guest, False)
-        guests[1].end = fail  # type: ignore[method-assign]  # what is tried
+        self.patch(guests[1], "end", fail)
         stopped = self.admission.stop()
         self.assertEqual([["shutdown"], [], ["shutdown"]], [g.reasons for g in guests])
         self.assertNoResult(stopped)

@@ -25,6 +25,7 @@ from tcpsvc.audit import trail as trailModule
 from tcpsvc.audit.chain import NOTHING_BEFORE, body
 from tcpsvc.audit.checkpoint import isSignedBy
 from tcpsvc.audit.disk import Disk, InThread
+from tcpsvc.audit.file import TrailFile
 from tcpsvc.audit.recovery import Ending
 from tcpsvc.audit.trail import (
     MAX_KEPT,
@@ -1548,6 +1549,28 @@ class RotationTests(TrailTestCase):
             self.assertEqual([], self.clock.getDelayedCalls())
             self.open().close()
         self.assertEqual(["one", "two"] * 2, self.events())
+
+    def test_closedThenFails(self) -> None:
+        """
+        If that fails, no timer is left, and another service can write the trail.
+        """
+        beside = Beside()
+        trail = self.open("everysec", beside)
+        write(trail, "one")
+        self.rename()
+        trail.reopen()
+
+        def fail(_: object) -> bool:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        broken = self.patch(TrailFile, "settle", fail)
+        again = self.patch(TrailFile, "isNowhere", fail)
+        self.assertRaises(OSError, trail.close)
+        broken.restore()
+        again.restore()
+        self.assertEqual([], self.clock.getDelayedCalls())
+        beside.workAll()
+        self.open().close()
 
     def test_twice(self) -> None:
         """

@@ -548,13 +548,13 @@ class Trail:
             return
         self._closed = True
         self._maxOctets = 0
-        if self._turning is not None:
-            if self._sync != "no":
-                self._disk.forceNow(self._file)
-            self._goOver()
-        self._retry()
-        self._sign()
         try:
+            if self._turning is not None:
+                if self._sync != "no":
+                    self._disk.forceNow(self._file)
+                self._goOver()
+            self._retry()
+            self._sign()
             self._flush()
             if self._sync != "no":
                 self._disk.forceNow(self._file)
