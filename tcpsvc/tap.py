@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
@@ -335,16 +335,28 @@ def makeService(options: Options, reactor: Reactor | None = None) -> ExclusiveSe
 
 def _inThread(reactor: Reactor, work: Callable[[], None]) -> Deferred[None]:
     """
-    Run a blocking call in the reactor's thread pool; here, as long as the pool is
-    not started: it would keep the call, and lose it if no thread can be started
-    then.
+    Run a blocking call in the reactor's thread pool, as soon as that is started:
+    before, it would keep the call, and lose it if no thread can be started then.
 
-    @raise RuntimeError: If no thread can be started: the call was not made.
+    @return: Fails with L{RuntimeError}, and the call is not made, if no thread can
+        be started.
     """
     threads: Any = reactor
     pool: ThreadPool = threads.getThreadPool()
-    if not pool.started:
-        return maybeDeferred(work)
+    started: Deferred[None] = Deferred()
+    if pool.started:
+        started.callback(None)
+    else:
+        reactor.callWhenRunning(started.callback, None)
+    return started.addCallback(lambda _: _inPool(threads, pool, work))
+
+
+def _inPool(threads: Any, pool: ThreadPool, work: Callable[[], None]) -> Deferred[None]:
+    """
+    Run a blocking call in a thread pool.
+
+    @raise RuntimeError: If no thread can be started.
+    """
     try:
         return deferToThreadPool(threads, pool, work)
     except RuntimeError:

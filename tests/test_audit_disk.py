@@ -254,6 +254,18 @@ class DiskTests(SynchronousTestCase):
         self.assertEqual(3, len(self.synced))
         self.assertEqual(before, len(os.listdir("/proc/self/fd")))  # noqa: PTH208
 
+    def test_noThreadLater(self) -> None:
+        """
+        So it is if that no thread can be started shows only later.
+        """
+        starting: Deferred[None] = Deferred()
+        self.disk = Disk(lambda work: starting, self.deaths.append)
+        done = self.force()
+        self.assertNoResult(done)
+        starting.errback(RuntimeError("can't start new thread"))
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual((["one"], []), (self.synced, self.deaths))
+
     def test_noThreadFailed(self) -> None:
         """
         A disk that fails then is as fatal as in a thread.

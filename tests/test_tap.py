@@ -447,22 +447,28 @@ class MakeServiceTests(TapTestCase):
 
     def test_noThreadsYet(self) -> None:
         """
-        As long as the thread pool is not started, which keeps its calls until
-        then, a blocking call is made at once; it may fail.
+        As long as the thread pool is not started, which loses its calls if no
+        thread can be started then, none is given to it.
         """
         pool = ThreadPool(0, 1)
         reactor: Any = MemoryReactorClock()
         reactor.getThreadPool = lambda: pool
-        inThread = self.make(reactor)._inThread
+        reactor.callFromThread = lambda call, *arguments: call(*arguments)
         done: list[int] = []
-        self.assertIsNone(self.successResultOf(inThread(lambda: done.append(1))))
+        called = self.make(reactor)._inThread(lambda: done.append(1))
+        self.assertNoResult(called)
+        self.assertEqual(0, pool._queue.qsize())
+        pool.start()
+        for whenRunning, arguments, named in reactor.whenRunningHooks:
+            whenRunning(*arguments, **named)
+        pool.stop()
+        self.assertIsNone(self.successResultOf(called))
         self.assertEqual([1], done)
-        self.failureResultOf(inThread(self.refuse), RuntimeError)
 
     def test_noThread(self) -> None:
         """
-        If a thread cannot be started then, that is raised: the call was not made.
-        The pool can be stopped all the same.
+        If a thread cannot be started then, it fails, and the call is not made. The
+        pool can be stopped all the same.
         """
         pool = ThreadPool(0, 1)
         self.patch(Thread, "start", self.refuse)
@@ -471,9 +477,8 @@ class MakeServiceTests(TapTestCase):
         reactor: Any = MemoryReactorClock()
         reactor.getThreadPool = lambda: pool
         done: list[int] = []
-        self.assertRaises(
-            RuntimeError, self.make(reactor)._inThread, lambda: done.append(1)
-        )
+        called = self.make(reactor)._inThread(lambda: done.append(1))
+        self.failureResultOf(called, RuntimeError)
         self.assertEqual([], done)
         self.assertEqual([], pool.threads)
 

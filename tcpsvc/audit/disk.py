@@ -17,8 +17,8 @@ from tcpsvc.audit.file import TrailFile
 
 InThread = Callable[[Callable[[], None]], "Deferred[None]"]
 """
-Runs a blocking call beside the reactor. May raise if the system has no thread to
-give; the call was not begun then.
+Runs a blocking call beside the reactor. If no thread can be started, it raises or
+its Deferred fails, and the call was not begun.
 """
 
 
@@ -103,19 +103,30 @@ class Disk:
         """
         Run a blocking call in a thread, or here if no thread can be started.
         """
-        try:
-            working = self._inThread(work)
-        except Exception as error:
+        begun = False
+
+        def beginning() -> None:
+            nonlocal begun
+            begun = True
+            work()
+
+        def done(_: None) -> None:
+            self._threadless = False
+
+        def failed(failure: Failure) -> Failure | None:
+            if begun:
+                return failure
             if not self._threadless:
                 self._log.error(
                     "cannot start a thread: {why}; the service waits for each "
                     "fdatasync until one can be started",
-                    why=str(error),
+                    why=failure.getErrorMessage(),
                 )
             self._threadless = True
-            return maybeDeferred(work)
-        self._threadless = False
-        return working
+            work()
+            return None
+
+        return maybeDeferred(self._inThread, beginning).addCallbacks(done, failed)
 
     def _told(self, waiting: list[Deferred[None]]) -> None:
         """
