@@ -45,7 +45,7 @@ class Event:
 
 SERVICE_STARTED = Event(
     "service.started",
-    ("version", "listeners", "backend", "sync", "certificate"),
+    ("version", "listeners", "backend", "sync", "certificate", "trail"),
     LogLevel.info,
     "tcpsvc {version} serves {backend}; audit trail synced: {sync}",
 )
@@ -108,7 +108,9 @@ CONTROL_POLLED = Event(
     "sessions, {requests} further requests",
 )
 
-CHECKPOINT = Event("checkpoint", ("count", "head", "key", "signature", "sessions"))
+CHECKPOINT = Event(
+    "checkpoint", ("count", "head", "key", "signature", "sessions", "trail")
+)
 
 AUDITED = (
     SERVICE_STARTED,

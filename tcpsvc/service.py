@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from attrs import frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -222,7 +223,7 @@ class ExclusiveService(Service):
                 self._listen(description, factory)
             self._listeners = self._described()
             self._tellOfCrash(ending)
-            self._tell(SERVICE_STARTED)
+            self._tell(SERVICE_STARTED, trail=self._trail.id)
         except Exception as error:
             for port in self._ports:
                 port.stopListening()
@@ -384,7 +385,7 @@ class ExclusiveService(Service):
             for number, port in enumerate(self._ports)
         ]
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: Event, **more: object) -> None:
         """
         Tell that the service starts or stops.
         """
@@ -396,6 +397,7 @@ class ExclusiveService(Service):
                 "backend": self._admission.backend.description,
                 "sync": self._settings.auditSync,
                 "certificate": fingerprintOf(self._settings.material.certificate),
+                **more,
             },
         )
         committed = self._journal.commit()
@@ -422,23 +424,33 @@ class ExclusiveService(Service):
             )
             for port in self._ports
         ]
-        ended = gatherResults(closed).addCallback(lambda _: self._pending.stop())
-        ended.addCallback(lambda _: self._admission.stop())
-        ended.addCallback(lambda _: self._finish())
-        return ended.addErrback(
-            lambda failure: log.failure("did not stop cleanly", failure)
-        )
+        ended: Deferred[Any] = gatherResults(closed)
+        for step in (self._pending.stop, self._admission.stop, self._finish):
+            # Whatever one raises, the others are done: the trail is closed last.
+            ended.addCallback(_after, step)
+            ended.addErrback(
+                lambda failure: log.failure("did not stop cleanly", failure)
+            )
+        return ended
 
     def _finish(self) -> None:
         """
         The last record.
         """
-        self._flood.tellAll()
         try:
+            self._flood.tellAll()
             self._tell(SERVICE_STOPPED)
         except AuditUnavailable:
             self._notRecorded(Failure())
-        self._trail.close()
+        finally:
+            self._trail.close()
+
+
+def _after(_: object, step: Callable[[], object]) -> object:
+    """
+    Do a step when the one before it is done.
+    """
+    return step()
 
 
 def _keepWhatIsThere() -> None:

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
+from twisted.python.threadpool import ThreadPool
 
 from tcpsvc.audit.trail import SYNC_POLICIES
 from tcpsvc.builtin import builtInVerbs
@@ -398,7 +399,31 @@ def makeService(options: Options, reactor: Reactor | None = None) -> ExclusiveSe
 
 def _inThread(reactor: Reactor, work: Callable[[], None]) -> Deferred[None]:
     """
-    Run a blocking call in the reactor's thread pool.
+    Run a blocking call in the reactor's thread pool, as soon as that is started:
+    before, it would keep the call, and lose it if no thread can be started then.
+
+    @return: Fails with L{RuntimeError}, and the call is not made, if no thread can
+        be started.
     """
     threads: Any = reactor
-    return deferToThreadPool(threads, threads.getThreadPool(), work)
+    pool: ThreadPool = threads.getThreadPool()
+    started: Deferred[None] = Deferred()
+    if pool.started:
+        started.callback(None)
+    else:
+        reactor.callWhenRunning(started.callback, None)
+    return started.addCallback(lambda _: _inPool(threads, pool, work))
+
+
+def _inPool(threads: Any, pool: ThreadPool, work: Callable[[], None]) -> Deferred[None]:
+    """
+    Run a blocking call in a thread pool.
+
+    @raise RuntimeError: If no thread can be started.
+    """
+    try:
+        return deferToThreadPool(threads, pool, work)
+    except RuntimeError:
+        # The pool keeps a thread that could not be started, and fails to stop by it.
+        pool.threads[:] = [one for one in pool.threads if one.ident is not None]
+        raise

@@ -278,13 +278,18 @@ class Beside:
     A thread beside the reactor, that works when the test lets it.
 
     @ivar waiting: What it has to do.
+    @ivar refusing: How many times more it cannot be started.
     """
 
     def __init__(self) -> None:
+        self.refusing = 0
         self.waiting: list[tuple[Callable[[], None], Deferred[None]]] = []
 
     def __call__(self, work: Callable[[], None]) -> Deferred[None]:
-        """Take work."""
+        """Take work, or fail as C{deferToThread} does without threads."""
+        if self.refusing:
+            self.refusing -= 1
+            raise RuntimeError("can't start new thread")
         done: Deferred[None] = Deferred()
         self.waiting.append((work, done))
         return done

@@ -216,6 +216,28 @@ class AdmissionTests(SynchronousTestCase):
         guests[1].gone.callback(None)
         self.successResultOf(stopped)
 
+    def test_stopFails(self) -> None:
+        """
+        That one session cannot be ended is logged, and keeps neither the others
+        from being ended nor the service from stopping.
+        """
+
+        def fail(_: str) -> None:
+            raise ZeroDivisionError
+
+        guests = [_Guest(), _Guest(), _Guest()]
+        for guest in guests:
+            self.admission.enter(guest, False)
+        self.patch(guests[1], "end", fail)
+        stopped = self.admission.stop()
+        self.assertEqual([["shutdown"], [], ["shutdown"]], [g.reasons for g in guests])
+        self.assertNoResult(stopped)
+        for guest in (guests[0], guests[2]):
+            guest.gone.callback(None)
+        self.successResultOf(stopped)
+        (event,) = self.log.events
+        self.assertTrue(event["log_failure"].check(ZeroDivisionError))
+
     def test_stopWhoLeaves(self) -> None:
         """
         A guest may leave while it is being ended.

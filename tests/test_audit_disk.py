@@ -5,15 +5,17 @@ Tests for L{tcpsvc.audit.disk}.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tcpsvc.audit.disk import Disk
 from tcpsvc.audit.file import TrailFile
-from tests.support import Beside, atOnce
+from tests.support import Beside, LogLines, atOnce
 
 
 class DiskTests(SynchronousTestCase):
@@ -212,3 +214,87 @@ class DiskTests(SynchronousTestCase):
             self.beside.work()
             self.assertEqual(["Input/output error"], self.deaths)
             self.assertNoResult(busy)
+
+    def test_noThread(self) -> None:
+        """
+        If no thread can be started, the file is forced to the disk all the same,
+        and who waits is told when it is there, not before. The next call gets a
+        thread again. The log says so once, until a thread was had.
+        """
+        lines = LogLines()
+        self.patch(Disk, "_log", Logger(namespace="tcpsvc", observer=lines))
+        for _ in range(2):
+            self.beside.refusing = 2
+            for number in (0, 1):
+                self.synced.clear()
+                self.assertIsNone(self.successResultOf(self.force(number)))
+                self.assertEqual([("one", "two")[number]], self.synced)
+            last = self.force()
+            self.assertNoResult(last)
+            self.beside.work()
+            self.assertIsNone(self.successResultOf(last))
+        said = [text for text in lines.texts() if "cannot start a thread" in text]
+        self.assertEqual(2, len(said))
+        self.assertIn("can't start new thread", said[0])
+        self.assertEqual([], self.deaths)
+
+    def test_noThreadThen(self) -> None:
+        """
+        So it is with what has come while a thread was at work: all that wait are
+        told, and no descriptor is left open.
+        """
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        file = TrailFile(Path(self.mktemp()))
+        waiting = [self.force(), self.disk.force(file), self.force(1)]
+        file.close()
+        self.beside.refusing = 1
+        self.beside.workAll()
+        for one in waiting:
+            self.assertIsNone(self.successResultOf(one))
+        self.assertEqual(3, len(self.synced))
+        self.assertEqual(before, len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+
+    def test_noThreadLater(self) -> None:
+        """
+        So it is if that no thread can be started shows only later.
+        """
+        starting: Deferred[None] = Deferred()
+        self.disk = Disk(lambda work: starting, self.deaths.append)
+        done = self.force()
+        self.assertNoResult(done)
+        starting.errback(RuntimeError("can't start new thread"))
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual((["one"], []), (self.synced, self.deaths))
+
+    def test_noThreadFailed(self) -> None:
+        """
+        A disk that fails then is as fatal as in a thread.
+        """
+        self.beside.refusing = 1
+        self.error = OSError(errno.EIO, os.strerror(errno.EIO))
+        done = self.force()
+        self.assertEqual(["Input/output error"], self.deaths)
+        self.assertNoResult(done)
+
+    def test_closeFailed(self) -> None:
+        """
+        A file that cannot be closed delays nothing: those who wait are told, the
+        disk is asked again, and the error is reported.
+        """
+        real = os.close
+
+        def fail(descriptor: int) -> None:
+            real(descriptor)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        file = TrailFile(Path(self.mktemp()))
+        waiting = [self.disk.force(file), self.force()]
+        file.close()
+        broken = self.patch(os, "close", fail)
+        self.beside.work()
+        broken.restore()
+        self.beside.work()
+        for one in waiting:
+            self.assertIsNone(self.successResultOf(one))
+        gc.collect()
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))

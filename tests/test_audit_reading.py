@@ -316,6 +316,18 @@ class PredecessorTests(ReadingTestCase):
         former.write_bytes(gzip.compress(former.read_bytes()))
         self.assertEqual(former, predecessorOf(part, head))
 
+    def test_fromRotated(self) -> None:
+        """
+        It is found from a file that is rotated itself, whichever of the two is.
+        """
+        write(self.path / "audit.jsonl-20270116", self.lines[5:])
+        for name in ("audit.jsonl.20270115T080000.000000Z", "audit.jsonl"):
+            former = write(self.path / name, self.lines[:5])
+            (part,) = self.open("audit.jsonl-20270116").parts
+            head = sha256(self.lines[4]).hexdigest()
+            self.assertEqual(former, predecessorOf(part, head))
+            former.unlink()
+
     def test_none(self) -> None:
         """
         No file with another end, or another name, is taken for it.
@@ -324,6 +336,8 @@ class PredecessorTests(ReadingTestCase):
         write(self.path / "audit.jsonl.1", self.lines[:4])
         write(self.path / "audit.jsonl.torn-1", self.lines[:5])
         write(self.path / "other", self.lines[:5])
+        write(self.path / "audit.jsonl-2", self.lines[:5])
+        write(self.path / "audit.bak", self.lines[:5])
         (self.path / "audit.d").mkdir()
         (part,) = self.open("audit.jsonl").parts
         head = sha256(self.lines[4]).hexdigest()
@@ -470,6 +484,16 @@ class FollowTests(ReadingTestCase):
         write(self.path / "audit.jsonl.2", self.lines[2:4])
         self.add(self.lines[4:6])()
         self.assertEqual(self.lines[2:6], self.follow(seen=2))
+
+    def test_otherTrail(self) -> None:
+        """
+        Files whose names rotation does not produce are of other trails.
+        """
+        write(self.path / "audit.jsonl.1", self.lines[2:4])
+        for name in ("audit.jsonl-2", "audit.bak", "audit.jsonl-2.1"):
+            write(self.path / name, self.lines[:4])
+        self.add(self.lines[4:6])()
+        self.assertEqual(self.lines[2:6], self.follow())
 
     def test_truncated(self) -> None:
         """

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.trial.unittest import SynchronousTestCase
@@ -188,23 +189,21 @@ class TornTests(RecoveryTestCase):
 
     def test_zeros(self) -> None:
         """
-        A power cut may leave zeros in place of what was written last, whatever
-        their number, and good octets behind them: all from the line on in which
-        they begin is torn.
+        A power cut may leave zeros from some point on to the end of the file, in
+        the middle of a record or behind it, within a block of the disk or over
+        many: all from the line on in which they begin is torn.
         """
         for number in range(1, len(self.lines)):
             before = b"".join(self.lines[:number])
-            line, rest = self.lines[number], b"".join(self.lines[number + 1 :])
-            for zeros in (1, 40, len(line)):
-                hollow = line[: len(line) - zeros] + b"\0" * zeros
-                for behind in (b"", rest):
-                    if b'"checkpoint"' in behind:
-                        continue  # a start looks no further back than that
+            line = self.lines[number]
+            for zeros in (1, 40, len(line), 70_000):
+                for text in (line[:-zeros], line[:-1], b""):
                     self.torn.unlink(missing_ok=True)
-                    self.path.write_bytes(before + hollow + behind)
+                    hollow = text + b"\0" * zeros
+                    self.path.write_bytes(before + hollow)
                     self.recovered()
                     self.assertEqual(before, self.path.read_bytes())
-                    self.assertEqual(hollow + behind, self.torn.read_bytes())
+                    self.assertEqual(hollow, self.torn.read_bytes())
 
     def test_onlyZeros(self) -> None:
         """
@@ -351,6 +350,48 @@ class DamageTests(RecoveryTestCase):
         lines = contents.splitlines(keepends=True)
         self.assertRefused(2, lines[0] + b"x" + b"".join(lines[1:]) + b'{"seq"')
 
+    def test_nulByte(self) -> None:
+        """
+        A NUL byte in place of any other is damage, not a power cut, if anything
+        but NUL bytes comes after it: no record behind it is moved, and no number
+        is used twice. That goes for a line's end too, and for a line that is torn.
+        """
+        contents = self.crashed(session("a", 3))
+        lines = contents.splitlines(keepends=True)
+        for zeros in (1, 40, len(lines[1])):
+            where, place = 0, len(contents) - zeros
+            for number, line in enumerate(lines[:-1], 1):
+                for place in (where, where + len(line) // 2, where + len(line) - 1):
+                    changed = contents[:place] + bytes(zeros)
+                    changed += contents[len(changed) :]
+                    self.assertRefused(number, changed)
+                where += len(line)
+        torn = b'{"seq":5,"time"'
+        far = torn + bytes(70_000) + b"x"
+        for tail in (torn + b"\0" + torn, bytes(9) + torn, far):
+            self.assertRefused(5, contents + tail)
+        self.assertRefused(1, b"\0" + torn)
+
+    def test_formerUnchanged(self) -> None:
+        """
+        If the new file is damaged, the former is not changed either.
+        """
+        former = self.crashed(session("a", 2)) + b'{"seq":'
+        self.path.write_bytes(former[:-7])
+        self.path.rename(self.directory / "audit.jsonl.1")
+        lines = self.crashed(session("b", 3)).splitlines(keepends=True)
+        path = self.directory / "audit.jsonl.1"
+        path.write_bytes(former)
+        for contents in (
+            b"".join([lines[0], b"x", *lines[1:]]),
+            b"".join(lines) + b"\0x",
+            b"\0x",
+        ):
+            self.path.write_bytes(contents)
+            self.assertRaises(TrailError, self.recovered)
+            self.assertEqual(former, path.read_bytes())
+            self.assertEqual({path, self.path}, {*self.directory.iterdir()})
+
     def test_signature(self) -> None:
         """
         A last checkpoint that our own key has not signed, or signed for another
@@ -454,7 +495,7 @@ class FormerFileTests(RecoveryTestCase):
             "audit.jsonl.1",
             "audit.jsonl-20270115",
             "audit.jsonl.20270115T080000.000000Z",
-            "audit.jsonl.old",
+            "audit.jsonl-20270115-1800000000",
         ):
             self.path.unlink(missing_ok=True)
             self.crashed(session("a", 1, closed=True))
@@ -472,15 +513,37 @@ class FormerFileTests(RecoveryTestCase):
         the names and times; torn lines and other files do not.
         """
         self.crashed(session("a", 1, closed=True))
-        first = self.rename("audit.jsonl.z")
+        first = self.rename("audit.jsonl.9")
         self.crashed(session("b", 1, closed=True))
-        second = self.rename("audit.jsonl.a")
+        second = self.rename("audit.jsonl.1")
         os.utime(second, (0, 0))
         (self.directory / f"audit.jsonl.{TORN}").write_bytes(b'{"seq":99')
-        (self.directory / "audit.jsonl.zz").write_bytes(b"rubbish\n")
-        (self.directory / "audit.jsonl.empty").touch()
-        (self.directory / "audit.jsonl.d").mkdir()
+        (self.directory / "audit.jsonl.2").write_bytes(b"rubbish\n")
+        (self.directory / "audit.jsonl.3").touch()
+        (self.directory / "audit.jsonl.4").mkdir()
         self.assertGoesOn(first, second)
+
+    def test_otherNames(self) -> None:
+        """
+        A file whose name rotation does not produce is not of the trail, however
+        similar: a new trail begins, and the other is left alone.
+        """
+        for name in (
+            "audit.jsonl-2",
+            "audit.jsonl-test",
+            "audit.jsonl.bak",
+            "audit.jsonl.old",
+            "audit.jsonl-2.1",
+            "audit.jsonl-2.20270115T080000.000000Z",
+        ):
+            self.path.unlink(missing_ok=True)
+            contents = self.crashed(session("a", 1)) + b'{"seq":'
+            other = self.rename(name)
+            other.write_bytes(contents)
+            self.assertEqual(0, self.recovered().chain.records, name)
+            self.assertGoesOn()
+            self.assertEqual(contents, other.read_bytes(), name)
+            other.unlink()
 
     def test_sessions(self) -> None:
         """
@@ -607,6 +670,142 @@ class FormerFileTests(RecoveryTestCase):
         self.rename()
         error = self.assertRaises(TrailInUse, self.recovered)
         self.assertIn("another service writes", str(error))
+
+
+class TrailIdTests(RecoveryTestCase):
+    """
+    The id that all files of a trail have in common.
+    """
+
+    def run_(self, *events: str) -> str:
+        """
+        Let a service start and stop.
+
+        @return: The id of its trail.
+        """
+        trail = openedTrail(self.path)
+        trail.append(EPOCH, "service.started", {"trail": trail.id})
+        for event in events:
+            trail.append(EPOCH, event, {})
+        trail.write()
+        trail.close()
+        return trail.id
+
+    def withoutId(self) -> bytes:
+        """
+        What an older tcpsvc would have written: the same without ids.
+        """
+        chain, lines = Chain(), []
+        for line in self.path.read_bytes().splitlines():
+            fields = json.loads(line)
+            fields.pop("trail", None)
+            for name in ("seq", "time", "prev"):
+                del fields[name]
+            event = fields.pop("event")
+            if event == "checkpoint":
+                fields = Signer.of(auditKey()).sign(chain.records, chain.head, {})
+            lines.append(chain.link(EPOCH, event, fields) + b"\n")
+        return b"".join(lines)
+
+    def test_random(self) -> None:
+        """
+        Each trail has its own, a UUID.
+        """
+        found = set()
+        for _ in range(3):
+            found.add(str(UUID(self.run_())))
+            self.path.unlink()
+        self.assertEqual(3, len(found))
+
+    def test_kept(self) -> None:
+        """
+        It is the same after each start, and in each file: from the last checkpoint
+        or, where that is in a former file, from there; plain or compressed.
+        """
+        first = self.run_()
+        self.assertEqual(first, self.run_("e"))
+        self.assertEqual(first, self.recovered().trail)
+        former = self.directory / "audit.jsonl.1"
+        self.path.rename(former)
+        self.assertEqual(first, self.recovered().trail)
+        self.crashed(session("a", 1))
+        self.assertEqual(first, self.recovered().trail)
+        self.path.unlink()
+        packed = self.directory / "audit.jsonl.1.gz"
+        packed.write_bytes(gzip.compress(former.read_bytes()))
+        former.unlink()
+        self.assertEqual(first, self.run_())
+        self.assertEqual(first, self.recovered().trail)
+
+    def test_crashed(self) -> None:
+        """
+        It is known after a crash before the first checkpoint, of the one file or of
+        the former, and of one that is damaged.
+        """
+        found: list[str] = []
+
+        def fill(trail: Any) -> None:
+            trail.append(EPOCH, "service.started", {"trail": trail.id})
+            trail.append(EPOCH, "e", {})
+            found.append(trail.id)
+
+        contents = self.crashed(fill)
+        self.assertEqual(found, [self.recovered().trail])
+        former = self.directory / "audit.jsonl.1"
+        for damaged in (contents + b'{"e', contents + contents):
+            former.write_bytes(damaged)
+            self.path.unlink(missing_ok=True)
+            self.assertEqual(found, [self.recovered().trail])
+
+    def test_older(self) -> None:
+        """
+        A trail without an id goes on, and has one from then on; so does one whose
+        former file has none.
+        """
+        self.run_("e")
+        self.path.write_bytes(self.withoutId())
+        self.assertEqual("", self.recovered().trail)
+        new = self.run_()
+        self.assertEqual(new, self.recovered().trail)
+        verifiedRecords(self.path)
+        self.path.write_bytes(self.withoutId())
+        former = self.path.rename(self.directory / "audit.jsonl.1")
+        new = self.run_()
+        self.assertEqual(new, self.recovered().trail)
+        verifiedRecords(former, self.path)
+
+    def test_severalTrails(self) -> None:
+        """
+        If the rotated files are of several trails, and there is none that says
+        which is the right one, the start is refused, and nothing is changed.
+        """
+        self.run_()
+        one = self.path.rename(self.directory / "audit.jsonl-20270115")
+        other = self.directory / "audit.jsonl.1"
+        kept = one.read_bytes()
+        one.unlink()
+        self.run_("e")
+        self.path.rename(other)
+        one.write_bytes(kept)
+        error = self.assertRaises(TrailError, self.recovered)
+        self.assertIn("several trails: audit.jsonl-20270115, audit.jsonl.1", str(error))
+        self.assertEqual(1, len(str(error).splitlines()))
+        self.assertEqual(kept, one.read_bytes())
+        one.unlink()
+        self.assertGoesOn(other)
+
+    def test_otherTrail(self) -> None:
+        """
+        A record that names another trail than those before it is damage.
+        """
+
+        def fill(trail: Any) -> None:
+            trail.append(EPOCH, "service.started", {"trail": trail.id})
+            trail.append(EPOCH, "service.started", {"trail": "another"})
+
+        self.crashed(fill)
+        error = self.assertRaises(TrailError, self.recovered)
+        self.assertIn("line 2 is damaged: it is of the trail 'another'", str(error))
 
 
 class OpenTrailTests(RecoveryTestCase):

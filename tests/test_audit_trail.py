@@ -25,6 +25,7 @@ from tcpsvc.audit import trail as trailModule
 from tcpsvc.audit.chain import NOTHING_BEFORE, body
 from tcpsvc.audit.checkpoint import isSignedBy
 from tcpsvc.audit.disk import Disk, InThread
+from tcpsvc.audit.file import TrailFile
 from tcpsvc.audit.recovery import Ending
 from tcpsvc.audit.trail import (
     MAX_KEPT,
@@ -744,6 +745,34 @@ class SyncTests(TrailTestCase):
         self.assertEqual(1, len(calls))
         self.assertEqual([], self.forced)
 
+    def test_noThread(self) -> None:
+        """
+        A thread that cannot be started once changes nothing of what is promised:
+        under C{everysec} the file is on the disk within a second all the same,
+        then and later; under C{always} a record counts when it is.
+        """
+        beside = Beside()
+        trail = self.open("everysec", beside)
+        beside.refusing = 1
+        for number in range(1, 4):
+            write(trail)
+            self.clock.advance(1)
+            beside.workAll()
+            self.assertEqual(number, len(self.forced))
+        trail.close()
+        trail = self.open("always", beside)
+        self.forced.clear()
+        beside.refusing = 1
+        done = write(trail)
+        assert done is not None
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual(1, len(self.forced))
+        done = write(trail)
+        assert done is not None
+        self.assertNoResult(done)
+        beside.workAll()
+        self.assertIsNone(self.successResultOf(done))
+
 
 class BlockedTests(TrailTestCase):
     """
@@ -1446,6 +1475,50 @@ class RotationTests(TrailTestCase):
         self.assertIsNone(self.successResultOf(four))
         self.assertEqual(["one", "four"], self.events())
 
+    def test_noThread(self) -> None:
+        """
+        If no thread can be started then, the new file begins all the same, after
+        the former is on the disk, and who waits is told.
+        """
+        for sync in ("always", "everysec"):
+            beside = Beside()
+            trail = self.open(sync, beside)
+            write(trail, "one")
+            beside.workAll()
+            former = self.rename()
+            self.forced.clear()
+            beside.refusing = 1
+            trail.reopen()
+            self.assertEqual([former.name], self.forced)
+            two = write(trail, "two")
+            beside.workAll()
+            if two is not None:
+                self.assertIsNone(self.successResultOf(two))
+            self.assertIn('"event":"two"', self.path.read_text())
+            trail.close()
+        self.assertEqual([], self.deaths)
+
+    def test_formerNotClosed(self) -> None:
+        """
+        If the former file cannot be closed, the new one is written to all the
+        same.
+        """
+        trail = self.open()
+        write(trail, "one")
+        self.rename()
+        real = os.close
+
+        def fail(descriptor: int) -> None:
+            real(descriptor)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        broken = self.patch(os, "close", fail)
+        self.assertRaises(OSError, trail.reopen)
+        broken.restore()
+        write(trail, "two")
+        self.assertIn('"event":"two"', self.path.read_text())
+        self.assertEqual(["one", "two"], self.events())
+
     def test_closedThen(self) -> None:
         """
         If the service ends while a new file waits for the former, the former is
@@ -1467,6 +1540,28 @@ class RotationTests(TrailTestCase):
             self.assertEqual([], self.clock.getDelayedCalls())
             self.open().close()
         self.assertEqual(["one", "two"] * 2, self.events())
+
+    def test_closedThenFails(self) -> None:
+        """
+        If that fails, no timer is left, and another service can write the trail.
+        """
+        beside = Beside()
+        trail = self.open("everysec", beside)
+        write(trail, "one")
+        self.rename()
+        trail.reopen()
+
+        def fail(_: object) -> bool:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        broken = self.patch(TrailFile, "settle", fail)
+        again = self.patch(TrailFile, "isNowhere", fail)
+        self.assertRaises(OSError, trail.close)
+        broken.restore()
+        again.restore()
+        self.assertEqual([], self.clock.getDelayedCalls())
+        beside.workAll()
+        self.open().close()
 
     def test_twice(self) -> None:
         """

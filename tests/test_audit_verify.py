@@ -165,6 +165,32 @@ class GoodTests(SynchronousTestCase):
             found = walked(trail.lines[:-1], torn=begun[:cut])
             self.assertEqual((9, ("1",)), (found.records, found.torn))
 
+    def test_tornZeros(self) -> None:
+        """
+        So are NUL bytes up to the end of the file, which a power cut leaves, alone
+        or behind the beginning of the next record.
+        """
+        trail = conversation()
+        begun = trail.add("request", session=ALICE, n=1)
+        for torn in (bytes(1), bytes(9000), begun[:20] + bytes(9)):
+            found = walked(trail.lines[:-1], torn=torn)
+            self.assertEqual((9, ("1",)), (found.records, found.torn))
+
+    def test_trail(self) -> None:
+        """
+        The id of the trail is found, however its files are cut; that of a trail
+        which has one only from some record on too.
+        """
+        trail = conversation(trail="one")
+        for cut in range(len(trail.lines)):
+            found = walked(trail.lines[:cut], trail.lines[cut:])
+            self.assertEqual("one", found.trail)
+        trail = conversation()
+        self.assertEqual("", walked(trail.lines).trail)
+        trail.ids = {"trail": "one"}
+        trail.start()
+        self.assertEqual("one", walked(trail.lines).trail)
+
     def test_tornBetween(self) -> None:
         """
         A torn line before another file is no fault if the chain goes on there.
@@ -477,6 +503,30 @@ class BlameTests(BadTrailCase):
         for torn in (b"hello", b'{"seq":9,', b'{"seq":10.', b"{ "):
             self.assertBad(10, "not of the next", self.lines, torn=torn)
         self.assertBad(1, "not JSON", [], torn=b"hello")
+
+    def test_tornNul(self) -> None:
+        """
+        A NUL byte that has others behind it is not from a power cut.
+        """
+        begun = b'{"seq":10,"time":'
+        for torn in (begun + b"\0" + begun, b"\0" + begun):
+            self.assertBad(10, "NUL byte", self.lines, torn=torn)
+
+    def test_otherTrail(self) -> None:
+        """
+        A file of another trail is found by the id in its first record that has
+        one, and called what it is; so is a record that was written with another
+        id, though the chain is whole.
+        """
+        one, other = conversation(trail="one"), conversation(trail="two")
+        words = "it is of the trail 'two', and the records before it are of the trail"
+        self.assertBad(1, f"{words} 'one'", one.lines, other.lines)
+        for add in (MadeTrail.start, MadeTrail.sign):
+            one = conversation(trail="one")
+            one.ids = {"trail": "two"}
+            add(one)
+            self.assertBad(10, f"{words} 'one'", one.lines)
+            self.assertBad(1, f"{words} 'one'", one.lines[:9], one.lines[9:])
 
     def test_beginning(self) -> None:
         """

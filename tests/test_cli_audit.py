@@ -341,6 +341,21 @@ class VerifyTests(AuditTestCase):
             json.loads(self.good("verify", "--json", self.file)),
         )
 
+    def test_trail(self) -> None:
+        """
+        The id of the trail is told if the records have one, in words and as JSON;
+        files of two trails are an error.
+        """
+        trail = conversation(trail="one")
+        trail.writePublicKey(self.key)
+        write(self.file, trail.lines)
+        self.assertIn("\ntrail one\n", self.good("verify", self.file))
+        report = json.loads(self.good("verify", "--json", self.file))
+        self.assertEqual("one", report["trail"])
+        other = write(self.path / "psu-2", conversation(trail="two").lines)
+        said = self.fails(1, "verify", self.file, other)
+        self.assertIn(f"{other}: line 1: it is of the trail 'two'", said)
+
     def test_badJSON(self) -> None:
         """
         So is what is wrong.

@@ -332,6 +332,29 @@ class StandardStreamsTests(TestCase):
         error = await self.kept.lost
         self.assertEqual("standard input", error.filename)
 
+    async def test_noThread(self) -> None:
+        """
+        If no thread can be started to read or to write with, the streams end with
+        that as the reason: nobody waits for what never comes.
+        """
+
+        def refuse(_: Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        for use in (
+            lambda streams: streams.resumeProducing(),
+            lambda streams: streams.write(b"a"),
+        ):
+            self.kept = Kept()
+            streams, _, _ = self.pipes()
+            refused = self.patch(Thread, "start", refuse)
+            use(streams)
+            refused.restore()
+            reason = await self.kept.lost
+            assert isinstance(reason, OSError)
+            self.assertEqual("can't start new thread", reason.strerror)
+            self.assertIn("standard ", str(reason.filename))
+
 
 class JoinTests(StreamTestCase):
     """

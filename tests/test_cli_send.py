@@ -9,7 +9,8 @@ import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import cast
+from threading import Thread
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,6 +166,24 @@ class InputTests(TestCase):
         os.write(self.writeEnd, b"a")
         await self.input.read()
         self.assertTrue(os.get_blocking(self.readEnd))
+        os.close(self.writeEnd)
+        os.close(self.readEnd)
+
+    async def test_noThread(self) -> None:
+        """
+        That no thread can be started to read with is an error like any other; the
+        next call tries again.
+        """
+
+        def refuse(_: Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        refused = self.patch(Thread, "start", refuse)
+        error: Any = await self.assertFailure(self.input.read(), OSError)
+        self.assertEqual("can't start new thread", error.strerror)
+        refused.restore()
+        os.write(self.writeEnd, b"a")
+        self.assertEqual(b"a", await self.input.read())
         os.close(self.writeEnd)
         os.close(self.readEnd)
 

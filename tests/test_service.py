@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from attrs import define, evolve
 from twisted.application.service import IService
@@ -293,11 +294,12 @@ class StartTests(ServiceTestCase):
 
     def test_record(self) -> None:
         """
-        The trail's first record has version, listeners, backend, sync and the
-        fingerprint of the certificate.
+        The trail's first record has version, listeners, backend, sync, the
+        fingerprint of the certificate, and the id of the trail.
         """
         self.start()
         [record] = self.records()
+        UUID(record["trail"])
         self.assertEqual(
             {
                 "seq": 1,
@@ -311,6 +313,7 @@ class StartTests(ServiceTestCase):
                 "backend": "commands",
                 "sync": "no",
                 "certificate": fingerprintOf(serverMaterial().certificate),
+                "trail": record["trail"],
                 "prev": "0" * 64,
             },
             record,
@@ -648,6 +651,27 @@ class StopTests(ServiceTestCase):
         self.assertTrailFree()
         self.assertEqual("tcpsvc 0.1.0 has stopped", self.lines.texts()[-1])
         self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def test_stepFails(self) -> None:
+        """
+        Whatever step of it fails is logged; the last record is written and the
+        trail closed all the same.
+        """
+
+        def fail(_: object) -> None:
+            raise ZeroDivisionError
+
+        for name in ("_pending", "_admission", "_flood"):
+            self.setUp()
+            self.start()
+            step = "tellAll" if name == "_flood" else "stop"
+            one = getattr(self.service, name)
+            broken = self.patch(type(one), step, fail)
+            self.assertIsNone(self.successResultOf(self.service.stopService()))
+            broken.restore()
+            self.assertTrailFree()
+            self.assertIn("did not stop cleanly", "".join(self.lines.texts()))
+            self.assertEqual("checkpoint", self.events()[-1])
 
     def test_order(self) -> None:
         """

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from twisted.application.service import IService, IServiceMaker
@@ -17,6 +18,7 @@ from twisted.internet import reactor as globalReactor
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python import usage
 from twisted.python.systemd import ListenFDs
+from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -518,6 +520,49 @@ class MakeServiceTests(TapTestCase):
         self.assertIs(globalReactor, service._reactor)
         self.assertIs(time.monotonic, reactor.seconds)
         self.assertIs(time.time, service._now)
+
+    def test_noThreadsYet(self) -> None:
+        """
+        As long as the thread pool is not started, which loses its calls if no
+        thread can be started then, none is given to it.
+        """
+        pool = ThreadPool(0, 1)
+        reactor: Any = MemoryReactorClock()
+        reactor.getThreadPool = lambda: pool
+        reactor.callFromThread = lambda call, *arguments: call(*arguments)
+        done: list[int] = []
+        called = self.make(reactor)._inThread(lambda: done.append(1))
+        self.assertNoResult(called)
+        self.assertEqual(0, pool._queue.qsize())
+        pool.start()
+        for whenRunning, arguments, named in reactor.whenRunningHooks:
+            whenRunning(*arguments, **named)
+        pool.stop()
+        self.assertIsNone(self.successResultOf(called))
+        self.assertEqual([1], done)
+
+    def test_noThread(self) -> None:
+        """
+        If a thread cannot be started then, it fails, and the call is not made. The
+        pool can be stopped all the same.
+        """
+        pool = ThreadPool(0, 1)
+        self.patch(Thread, "start", self.refuse)
+        pool.start()
+        self.addCleanup(pool.stop)
+        reactor: Any = MemoryReactorClock()
+        reactor.getThreadPool = lambda: pool
+        done: list[int] = []
+        called = self.make(reactor)._inThread(lambda: done.append(1))
+        self.failureResultOf(called, RuntimeError)
+        self.assertEqual([], done)
+        self.assertEqual([], pool.threads)
+
+    def refuse(self, *_: object, **__: object) -> None:
+        """
+        What C{Thread.start} does at the limit of processes.
+        """
+        raise RuntimeError("can't start new thread")
 
     def test_plugin(self) -> None:
         """

@@ -27,12 +27,14 @@ class MadeTrail:
 
     @ivar lines: Without their newlines.
     @ivar now: When the next record is made, in seconds since the epoch.
+    @ivar ids: The member C{trail} of the records that have it, if they do.
     """
 
     key: Ed25519PrivateKey = field(factory=Ed25519PrivateKey.generate)
     chain: Chain = field(factory=Chain)
     lines: list[bytes] = field(factory=list)
     now: float = EPOCH
+    ids: dict[str, str] = field(factory=dict)
 
     def add(self, event: str, **fields: Any) -> bytes:
         """
@@ -48,9 +50,8 @@ class MadeTrail:
         Add a checkpoint.
         """
         signer = Signer.of(self.key)
-        return self.add(
-            "checkpoint", **signer.sign(self.chain.records, self.chain.head, {})
-        )
+        fields = signer.sign(self.chain.records, self.chain.head, {})
+        return self.add("checkpoint", **fields, **self.ids)
 
     def open(self, session: str = ALICE, name: str = "alice", **more: Any) -> None:
         """
@@ -94,7 +95,7 @@ class MadeTrail:
         """
         Add the start of a service.
         """
-        self.add("service.started", **{**_SERVICE, "backend": backend})
+        self.add("service.started", **{**_SERVICE, "backend": backend}, **self.ids)
 
     def stop(self) -> None:
         """
@@ -129,12 +130,14 @@ _SERVICE = {
 }
 
 
-def conversation() -> MadeTrail:
+def conversation(**ids: str) -> MadeTrail:
     """
     A service that starts, alice's session with one exchange, bob turned away in
     the middle of it, and the stop: 9 records.
+
+    @param ids: C{trail}, the id of the trail, if it has one.
     """
-    trail = MadeTrail()
+    trail = MadeTrail(ids=ids)
     trail.start()
     trail.open()
     trail.add("request", session=ALICE, n=1, request="ECHO hello")

@@ -160,3 +160,13 @@ def parsed(line: bytes) -> Record:
     if not isinstance(event, str):
         raise BrokenRecord("it has no event")
     return Record(seq, prev, event, fields)
+
+
+def trailOf(record: Record) -> str:
+    """
+    @return: The id of the trail that a record is of; empty if the record does not
+        say so. Those that do are C{service.started} and C{checkpoint}.
+    """
+    trail = record.fields.get("trail")
+    says = record.event in ("service.started", "checkpoint")
+    return trail if says and isinstance(trail, str) else ""

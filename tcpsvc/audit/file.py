@@ -151,8 +151,10 @@ class TrailFile:
         """
         self._holders -= 1
         if not self._holders:
-            os.close(self._descriptor)
-            os.close(self._directory)
+            try:
+                os.close(self._descriptor)
+            finally:
+                os.close(self._directory)
 
 
 def syncName(path: Path) -> None:

@@ -22,6 +22,8 @@ from typing import IO, NamedTuple, cast
 import msgspec
 from attrs import define, field
 
+from tcpsvc.audit.names import baseOf, isRotated
+
 BLOCK = 256 * 1024
 """
 How many octets are read at once.
@@ -396,17 +398,15 @@ def _order(part: TrailPart) -> tuple[bool, int]:
 
 def siblings(path: Path) -> list[Path]:
     """
-    The other files beside a file of a trail that look like parts of the same
-    trail.
+    The other files of the same trail beside a file, by their names.
     """
-    stem = path.name.partition(".")[0]
+    base = baseOf(path.name)
     try:
         return sorted(
             other
             for other in path.parent.iterdir()
-            if other.name.startswith(stem)
+            if (other.name == base or isRotated(other.name, base))
             and other.name != path.name
-            and TORN not in other.name
             and other.is_file()
         )
     except OSError:

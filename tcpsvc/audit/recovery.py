@@ -3,10 +3,11 @@
 """
 What a start finds at the end of a trail, and makes of it.
 
-A line that a crash has cut off is moved out of the way. What stands before it
-is verified from the last checkpoint on; damage there is not for a service to
-mend, and stops the start, with nothing changed. The cost does not grow with the
-trail.
+A line that a crash has cut off is moved out of the way: it has no newline, and
+after a power cut it may end in NUL bytes up to the end of the file, or consist of
+them. The records before it are verified from the last checkpoint on. Anything else
+is damage: it stops the start, with nothing changed. The cost does not grow with
+the trail.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from pathlib import Path
 from attrs import define, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tcpsvc.audit.chain import BrokenRecord, Chain, Record, parsed
+from tcpsvc.audit.chain import BrokenRecord, Chain, Record, parsed, trailOf
 from tcpsvc.audit.checkpoint import CHECKPOINT_MARK, isSignedBy, nameOf
 from tcpsvc.audit.file import TrailError, TrailFile, TrailInUse, syncName
+from tcpsvc.audit.names import isRotated
 from tcpsvc.times import toCompact
 
 MAX_TAIL_OCTETS = 256 * 1024 * 1024
@@ -47,12 +49,14 @@ class Ending:
         requests are known of it.
     @ivar unsigned: How many records come after the last checkpoint.
     @ivar torn: Where the line went that a crash had cut off, if there was one.
+    @ivar trail: The id of the trail; empty if no record has it.
     """
 
     chain: Chain = field(factory=Chain)
     left: dict[str, int] = field(factory=dict)
     unsigned: int = 0
     torn: Path | None = None
+    trail: str = ""
 
 
 class _Damage(BrokenRecord):
@@ -92,55 +96,68 @@ class _Recovery:
 
     def ending(self, file: TrailFile) -> Ending:
         """
-        Bring the end of one of the trail's files in order.
+        Bring the end of one of the trail's files in order. Nothing is changed
+        unless all that is read of the file is good.
         """
         end = _endOfLines(file.read, file.size, file.path)
-        ending, end = self._verified(file, end)
+        lines: list[bytes] = []
+        if end:
+            lines = _sinceCheckpoint(_backwards(file.read, end, file.path))
+        ending = self._followed(file, end, lines, Ending())
+        if not _mayBeTorn(file, end):
+            raise _refusal(
+                file, end, "a NUL byte in it has others behind it than NUL bytes"
+            )
+        former = self._predecessorOf(lines, ending)
+        if former is not None:
+            ending = self._followed(file, end, lines, former)
         if end < file.size:
             ending.torn = _moveTorn(file, end, self._now)
         return ending
 
-    def _verified(self, file: TrailFile, end: int) -> tuple[Ending, int]:
+    def _followed(
+        self, file: TrailFile, end: int, lines: list[bytes], before: Ending
+    ) -> Ending:
         """
-        Verify the records before C{end} from the last checkpoint on.
+        Follow the last lines of a file.
 
-        @return: How they end, and where. That is before C{end} if there are
-            octets that were never written: a power cut leaves zeros in
-            place of what it has kept from the disk.
+        @param end: Where they end.
+        @param before: How the trail ends before them.
+        @raise TrailError: If they are no chain.
         """
-        if end == 0:
-            return self._predecessor() or Ending(), 0
-        lines = _sinceCheckpoint(_backwards(file.read, end, file.path))
-        ending = Ending()
         try:
-            first = parsed(lines[0])
-            if first.event != "checkpoint" and first.seq > 1:
-                former = self._predecessor(first.prev)
-                ending.left = former.left if former is not None else {}
-        except BrokenRecord:
-            pass  # as _follow is going to find
-        try:
-            _follow(ending, lines, self._key)
+            _follow(before, lines, self._key)
         except _Damage as problem:
             at = end - sum(len(line) + 1 for line in lines[problem.number :])
-            if b"\0" in lines[problem.number]:
-                return self._verified(file, at)
-            raise TrailError(
-                f"{file.path}: line {_lines(file, at) + 1} is damaged: {problem}; "
-                "nothing is recorded behind it. Keep the file, and move it away to "
-                "start anew"
-            ) from None
-        return ending, end
+            raise _refusal(file, at, str(problem)) from None
+        return before
 
-    def _predecessor(self, head: str = "") -> Ending | None:
+    def _predecessorOf(self, lines: list[bytes], ending: Ending) -> Ending | None:
+        """
+        How the file before this one ends, if that has to be known: this one
+        has no records, or it has some and no checkpoint.
+
+        @param lines: The last lines of this file.
+        @param ending: How it ends by itself.
+        """
+        if not lines:
+            return self._predecessor()
+        first = parsed(lines[0])
+        if first.event == "checkpoint" or first.seq == 1:
+            return None
+        return self._predecessor(first.prev, ending.trail)
+
+    def _predecessor(self, head: str = "", trail: str = "") -> Ending | None:
         """
         How the file of the trail ends that was renamed to make room for a new
         one: the one with the last record.
 
         @param head: The hash with which it has to end; empty for any.
+        @param trail: The id that it has to have, if it has one; empty for any.
         @raise TrailInUse: If another service still writes it.
+        @raise TrailError: If the files are of several trails.
         """
-        newest: Record | None = None
+        found: list[tuple[Record, Path, list[bytes], str]] = []
         for path in self._formerFiles():
             lines = _lastLines(path)
             try:
@@ -149,21 +166,30 @@ class _Recovery:
                 continue
             if head and sha256(lines[-1]).hexdigest() != head:
                 continue
-            if newest is None or last.seq > newest.seq:
-                newest, found, tail = last, path, lines
-        if newest is None:
+            its = _trailIn(lines)
+            if not (trail and its) or trail == its:
+                found.append((last, path, lines, its))
+        if not found:
             return None
+        if len({its for _, _, _, its in found if its}) > 1:
+            names = ", ".join(sorted(path.name for _, path, _, _ in found))
+            raise TrailError(
+                f"{self._path}: the rotated files beside it belong to several trails: "
+                f"{names}; to fix: move those of other trails to another directory"
+            )
+        newest, path, lines, its = max(found, key=lambda one: one[0].seq)
         try:
-            if found.suffix != ".gz":
-                return self._recovered(found)
+            if path.suffix != ".gz":
+                return self._recovered(path)
             ending = Ending()
-            _follow(ending, tail, self._key)
+            _follow(ending, lines, self._key)
             return ending
         except TrailInUse:
             raise
         except (TrailError, BrokenRecord):
             # It was moved away because it is damaged, or is only there to read.
-            return Ending(Chain(newest.seq, sha256(tail[-1]).hexdigest()))
+            chain = Chain(newest.seq, sha256(lines[-1]).hexdigest())
+            return Ending(chain, trail=its)
 
     def _recovered(self, path: Path) -> Ending:
         """
@@ -177,16 +203,14 @@ class _Recovery:
 
     def _formerFiles(self) -> list[Path]:
         """
-        The files that may have been this one before. Of compressed ones, only
-        the newest: to look into them takes long.
+        The files that rotation has renamed. Of compressed ones, only the newest:
+        to look into them takes long.
         """
         name = self._path.name
         found = [
             path
             for path in self._path.parent.iterdir()
-            if path.name.startswith((f"{name}.", f"{name}-"))
-            and not path.name.startswith(f"{name}.torn-")
-            and path.is_file()
+            if isRotated(path.name, name) and path.is_file()
         ]
         packed = [path for path in found if path.suffix == ".gz"]
         packed.sort(key=lambda path: path.stat().st_mtime)
@@ -214,9 +238,17 @@ def _count(ending: Ending, record: Record, key: Ed25519PublicKey) -> None:
     """
     Follow one record of the trail's end.
 
-    @raise BrokenRecord: If it is a checkpoint that our own key did not sign.
+    @raise BrokenRecord: If it is a checkpoint that our own key did not sign, or
+        of another trail.
     """
     fields = record.fields
+    trail = trailOf(record)
+    if trail and ending.trail and trail != ending.trail:
+        raise BrokenRecord(
+            f"it is of the trail {trail[:64]!r}, and the records before it of "
+            f"{ending.trail[:64]!r}"
+        )
+    ending.trail = ending.trail or trail
     session = str(fields.get("session", ""))
     ending.unsigned += 1
     if record.event == "checkpoint":
@@ -245,7 +277,46 @@ def _sessionsOf(record: Record) -> dict[str, int]:
     return {name: n for name, n in sessions.items() if isinstance(n, int)}
 
 
+def _trailIn(lines: list[bytes]) -> str:
+    """
+    The id that the last of some lines has which has one; empty if none has.
+    """
+    for line in reversed(lines):
+        with suppress(BrokenRecord):
+            if trail := trailOf(parsed(line)):
+                return trail
+    return ""
+
+
 # Files.
+
+
+def _refusal(file: TrailFile, at: int, what: str) -> TrailError:
+    """
+    Why a service does not start with a file.
+
+    @param at: Where the damaged line begins.
+    """
+    return TrailError(
+        f"{file.path}: line {_lines(file, at) + 1} is damaged: {what}; "
+        "nothing is recorded behind it. Keep the file, and move it away to start anew"
+    )
+
+
+def _mayBeTorn(file: TrailFile, end: int) -> bool:
+    """
+    Whether a crash may have left what stands behind the last whole line: if there
+    are NUL bytes in it, they reach to the end of the file. A power cut leaves them
+    where the size of a file is on the disk and its bytes are not.
+    """
+    ended = False
+    for at in range(end, file.size, _BLOCK):
+        block = file.read(at, min(_BLOCK, file.size - at))
+        text = block.rstrip(b"\0")
+        if b"\0" in text or (ended and text):
+            return False
+        ended = len(text) < len(block)
+    return True
 
 
 def _endOfLines(read: _Read, size: int, path: Path) -> int:
@@ -343,8 +414,8 @@ def _moveTorn(file: TrailFile, at: int, now: float) -> Path:
 
 def _lastLines(path: Path) -> list[bytes]:
     """
-    The last whole line of a file; of one that logrotate has compressed, all
-    from the last checkpoint on.
+    The whole lines of a file from the last checkpoint on, or all if there is
+    none; nothing if it cannot be read.
     """
     lines: list[bytes] = []
     try:
@@ -362,6 +433,6 @@ def _lastLines(path: Path) -> list[bytes]:
                 return os.pread(plain.fileno(), octets, at)
 
             end = _endOfLines(read, os.fstat(plain.fileno()).st_size, path)
-            return [next(_backwards(read, end, path))] if end else []
+            return _sinceCheckpoint(_backwards(read, end, path)) if end else []
     except (OSError, EOFError, TrailError):
         return []

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
+from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -101,7 +103,7 @@ def openTrail(
     except BaseException:
         file.close()
         raise
-    left = Ending(ending.chain, dict(ending.left), ending.unsigned, ending.torn)
+    left = evolve(ending, left=dict(ending.left))
     signer = Signer.of(key)
     return Trail(file, ending, signer, clock, disk, sync, maxOctets, now), left
 
@@ -117,6 +119,8 @@ class Trail:
     A new file is written to when all of the former is on the disk; until then
     records gather. So a power cut leaves no gap between the two.
 
+    @ivar id: The id of the trail: a random UUID, the same in all its files and
+        after each start.
     @ivar blocked: Why nothing can be recorded now; empty if it can.
     @ivar lastBlocked: From when to when that was so the last time; empty if never.
     """
@@ -145,6 +149,7 @@ class Trail:
         self._path = file.path
         self._chain = ending.chain
         self._written = (self._chain.records, self._chain.head, ending.unsigned, 0)
+        self.id = ending.trail or str(uuid4())
         self._sessions = ending.left
         self._unsigned = ending.unsigned
         self._unsignedOctets = 0
@@ -241,6 +246,7 @@ class Trail:
             fields = self._signer.sign(
                 self._chain.records, self._chain.head, self._sessions
             )
+            fields["trail"] = self.id
             made = (
                 bodyAt(time, "checkpoint", fields)
                 if time
@@ -505,12 +511,15 @@ class Trail:
                 else "the former file goes on"
             )
             self._log.error("{error}; {former}", error=str(error), former=former)
-        else:
-            self._file.close()
-            self._file = new
-            self._turnAt = self._maxOctets
-            self._log.info("{path}: begun", path=str(self._path))
-        self._goOn()
+            self._goOn()
+            return
+        ended, self._file = self._file, new
+        self._turnAt = self._maxOctets
+        self._log.info("{path}: begun", path=str(self._path))
+        try:
+            self._goOn()
+        finally:
+            ended.close()
 
     def _goOn(self) -> None:
         """
@@ -540,13 +549,13 @@ class Trail:
             return
         self._closed = True
         self._maxOctets = 0
-        if self._turning is not None:
-            if self._sync != "no":
-                self._disk.forceNow(self._file)
-            self._goOver()
-        self._retry()
-        self._sign()
         try:
+            if self._turning is not None:
+                if self._sync != "no":
+                    self._disk.forceNow(self._file)
+                self._goOver()
+            self._retry()
+            self._sign()
             self._flush()
             if self._sync != "no":
                 self._disk.forceNow(self._file)

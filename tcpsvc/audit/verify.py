@@ -19,7 +19,14 @@ import msgspec
 from attrs import define, frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tcpsvc.audit.chain import NOTHING_BEFORE, BrokenRecord, Chain, Record, parsed
+from tcpsvc.audit.chain import (
+    NOTHING_BEFORE,
+    BrokenRecord,
+    Chain,
+    Record,
+    parsed,
+    trailOf,
+)
 from tcpsvc.audit.checkpoint import (
     CHECKPOINT_MARK,
     RECORDS_BETWEEN,
@@ -36,6 +43,7 @@ make it sign, and some that may come in between.
 
 _BEGINNING = re.compile(rb'\{"seq":([0-9]{1,18}),')
 _PREV = re.compile(rb'.*,"prev":"([0-9a-f]{64})"\}', re.DOTALL)
+_MARKED = ("checkpoint", "service.started")
 _MAX_STRANGERS = 8
 _RECEIPT = re.compile(r"(?:.*\brecord +)?([1-9][0-9]{0,17})[: ]([0-9a-fA-F]{64})\.?")
 
@@ -182,6 +190,7 @@ class Findings:
     @ivar strangers: The names of some of those keys.
     @ivar unsigned: How many records come after the last checkpoint.
     @ivar torn: The files whose last lines are no whole ones.
+    @ivar trail: The id of the trail; empty if no record has it.
     """
 
     first: int
@@ -195,6 +204,7 @@ class Findings:
     strangers: tuple[str, ...]
     unsigned: int
     torn: tuple[str, ...]
+    trail: str = ""
 
     @property
     def records(self) -> int:
@@ -253,6 +263,7 @@ class Walk:
         self._strangers: dict[str, None] = {}
         self._signed = 0
         self._torn: list[str] = []
+        self._trail = ""
 
     # Going along.
 
@@ -281,7 +292,9 @@ class Walk:
         else:
             assert self._chain is not None
             for at in marked:
-                self._checkpoint(lines[at], self._number + at + 1)
+                record, number = parsed(lines[at]), self._number + at + 1
+                self._compareTrail(record, number)
+                self._checkpoint(record, number)
             head = sha256(lines[-1]).hexdigest()
             self._chain = Chain(self._chain.records + len(lines), head)
             self._number += len(lines)
@@ -291,8 +304,9 @@ class Walk:
 
     def _marked(self, lines: Sequence[bytes]) -> list[int] | None:
         """
-        Where among the lines the checkpoints are; L{None} unless all lines are
-        records that continue the chain, each as the writer makes it.
+        Where among the lines the checkpoints and the starts of a service are;
+        L{None} unless all lines are records that continue the chain, each as the
+        writer makes it.
         """
         assert self._chain is not None
         numbers = range(self._chain.records + 1, self._chain.records + 1 + len(lines))
@@ -306,9 +320,7 @@ class Walk:
             return None
         try:
             return [
-                at
-                for at, line in enumerate(lines)
-                if _decode(line).event == "checkpoint"
+                at for at, line in enumerate(lines) if _decode(line).event in _MARKED
             ]
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             # It may be a lone surrogate, which is JSON all the same.
@@ -327,6 +339,7 @@ class Walk:
                     raise BrokenRecord("it is not ASCII")
             except BrokenRecord as problem:
                 raise BadTrail(here.file, here.number, str(problem)) from None
+            self._compareTrail(record, self._number)
             if self._chain is None:
                 self._start(record, here)
             assert self._chain is not None
@@ -339,8 +352,7 @@ class Walk:
                     self._suspicion = suspicion
                     return
                 raise self._judged(suspicion, lines[at + 1]) from None
-            if record.event == "checkpoint":
-                self._checkpoint(line, self._number)
+            self._checkpoint(record, self._number)
             self._last = here
 
     def _start(self, record: Record, here: Place) -> None:
@@ -368,11 +380,25 @@ class Walk:
             what = f"it is record {record.seq}, and {before} in none of these files"
             raise BadTrail(here.file, here.number, what)
 
-    def _checkpoint(self, line: bytes, number: int) -> None:
+    def _compareTrail(self, record: Record, number: int) -> None:
         """
-        See whether a checkpoint is good.
+        See that a record is of the same trail as those before it, if it says so.
         """
-        record = parsed(line)
+        trail = trailOf(record)
+        if trail and self._trail and trail != self._trail:
+            what = (
+                f"it is of the trail {trail[:64]!r}, and the records before it are of "
+                f"the trail {self._trail[:64]!r}"
+            )
+            raise BadTrail(self._file, number, what)
+        self._trail = self._trail or trail
+
+    def _checkpoint(self, record: Record, number: int) -> None:
+        """
+        See whether a record is good, if it is a checkpoint.
+        """
+        if record.event != "checkpoint":
+            return
         fields = record.fields
         count, head, key = (fields.get(name) for name in ("count", "head", "key"))
         what = ""
@@ -415,16 +441,21 @@ class Walk:
         A file has ended.
 
         @param torn: What stands behind its last newline.
-        @raise BadTrail: If that cannot be the beginning of the next record.
+        @raise BadTrail: If that cannot be the beginning of the next record. NUL
+            bytes up to the end of the file can: a power cut leaves them.
         """
         if not torn or self._suspicion is not None:
             return
+        text = torn.rstrip(b"\0")
+        if b"\0" in text:
+            what = "a NUL byte in it has others behind it than NUL bytes"
+            raise BadTrail(self._file, self._number + 1, what)
         if self._chain is not None:
             beginning = _beginning(self._chain.records + 1)
-            if not (torn.startswith(beginning) or beginning.startswith(torn)):
+            if not (text.startswith(beginning) or beginning.startswith(text)):
                 what = "behind the last record stands what is not of the next"
                 raise BadTrail(self._file, self._number + 1, what)
-        elif not torn.startswith(b'{"seq":'[: len(torn)]):
+        elif not text.startswith(b'{"seq":'[: len(text)]):
             raise BadTrail(self._file, self._number + 1, "it is not JSON")
         self._torn.append(self._file)
 
@@ -465,6 +496,7 @@ class Walk:
             tuple(self._strangers),
             chain.records - self._signed,
             tuple(self._torn),
+            self._trail,
         )
         if self._expectCheckpoints:
             self._expect(findings)

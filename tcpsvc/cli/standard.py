@@ -9,13 +9,14 @@ a terminal is even both of them at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
 from queue import SimpleQueue
 from threading import Thread
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 
 from tcpsvc.wire import MAX_UNENDED_OCTETS, Reply
@@ -70,11 +71,15 @@ class Input:
     def read(self) -> Deferred[bytes]:
         """
         @return: Fires with some octets, or with none at the end; fails with
-            L{OSError}.
+            L{OSError}, also if no thread can be started: the next call tries again.
         """
         if self._thread is None:
-            self._thread = Thread(target=self._work, daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._work, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                return fail(OSError(errno.EAGAIN, str(error)))
+            self._thread = thread
         answer: Deferred[bytes] = Deferred()
         self._asked.put(answer)
         return answer

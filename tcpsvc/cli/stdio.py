@@ -59,8 +59,8 @@ class Writer:
     ) -> None:
         """
         @param written: Called with a number of octets when they are written.
-        @param failed: Called once if something cannot be written; nothing that
-            comes later is.
+        @param failed: Called if something cannot be written, or no thread can be
+            started to do so; nothing that comes later is written.
         """
         self._reactor = reactor
         self._descriptor = descriptor
@@ -73,10 +73,16 @@ class Writer:
         """
         Write some octets, later.
         """
-        self._queue.put(octets)
         if self._thread is None:
-            self._thread = Thread(target=self._work, daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._work, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                problem = OSError(errno.EAGAIN, str(error))
+                self._reactor.callFromThread(self._failed, problem)
+                return
+            self._thread = thread
+        self._queue.put(octets)
 
     def _work(self) -> None:
         """

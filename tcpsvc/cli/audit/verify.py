@@ -279,6 +279,8 @@ def _tell(
         f"from record {findings.first}, {escaped(findings.since)}, "
         f"to record {findings.last}, {escaped(findings.until)}"
     )
+    if findings.trail:
+        click.echo(f"trail {escaped(findings.trail)}")
     if quickly and findings.first > 1:
         among = f" ({_filesAs(unread)}: not read)" if unread else ""
         click.echo(f"not verified: what is before record {findings.first}{among}")
@@ -316,4 +318,6 @@ def _asJSON(
             "unsigned": findings.unsigned,
             "torn": list(findings.torn),
         }
+        if findings.trail:
+            report["trail"] = findings.trail
     return report | {"notes": notes}
