@@ -15,6 +15,7 @@ from typing import cast
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 
 from tcpsvc.sockets import Transport
 
@@ -89,12 +90,46 @@ class DuplexTLS(TLSMemoryBIOProtocol):
         handle = self.getHandle()
         if handle is None or self.disconnecting:
             return
+        if handle.get_shutdown() & SSL.SENT_SHUTDOWN:
+            return
         try:
             handle.shutdown()
             self.transport.write(handle.bio_read(MAX_RECORD))
         except SSL.Error:
             # The handshake has not ended, or TLS has failed: nothing can be said.
             self.abortConnection()
+
+    def _shutdownTLS(self) -> None:
+        """
+        Close: send C{close_notify}, and the end of TCP's stream behind it. A peer that
+        treats C{close_notify} as a half-close learns only from the latter that we leave.
+        """
+        super()._shutdownTLS()
+        handle = self.getHandle()
+        if self._aborted or handle is None:
+            return
+        isOurs = handle.get_shutdown() == SSL.SENT_SHUTDOWN
+        if isOurs and ITCPTransport.providedBy(self.transport):
+            cast(ITCPTransport, self.transport).loseWriteConnection()
+
+    def _flushSendBIO(self) -> None:
+        """
+        Send what OpenSSL has to send. A TCP transport whose half is closed is lost
+        within C{loseConnection}, after which Twisted comes here once more.
+        """
+        if self.getHandle() is not None:
+            super()._flushSendBIO()
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        """
+        TLS has ended, by an error perhaps: nothing that is written leaves any more. A
+        producer that is still registered would keep TCP from closing.
+        """
+        super()._tlsShutdownFinished(reason)
+        producer = self._producer
+        if producer is not None:
+            self.unregisterProducer()
+            producer.stopProducing()
 
     def closeUnheard(self) -> None:
         """

@@ -16,9 +16,9 @@ from tcpsvc.client import CannotReach, Relay
 from tests.support import ProducerTransport
 
 
-class LocalTransport(ProducerTransport):
+class HalvesTransport(ProducerTransport):
     """
-    A local transport that can close its half.
+    A transport that can close its half.
 
     @ivar halfClosed: Whether it has.
     """
@@ -49,8 +49,8 @@ class RelayTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.relay = Relay(self.clock, linger)
-        self.local: Any = local or LocalTransport()
-        self.service: Any = ProducerTransport()
+        self.local: Any = local or HalvesTransport()
+        self.service: Any = HalvesTransport()
 
     def lose(self, problem: Exception | None = None) -> None:
         """
