@@ -204,7 +204,7 @@ class LiveTestCase(TestCase):
     @ivar host: Where the service is.
     """
 
-    timeout = 20
+    timeout = 60
     options: tuple[str, ...] = ()
 
     def setUp(self) -> None:

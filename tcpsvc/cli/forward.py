@@ -57,6 +57,7 @@ from tcpsvc.client.material import loadClientMaterial
 from tcpsvc.client.relay import LINGER
 from tcpsvc.client.tls import ClientTLS
 from tcpsvc.closing import CLOSE_PATIENCE
+from tcpsvc.localpeer import isClosed
 from tcpsvc.sockets import Transport, written
 from tcpsvc.tls import ALPN_SESSION
 
@@ -315,7 +316,9 @@ class Forwarder(Factory):
         """
         Somebody connects.
         """
-        relay = Relay(self._clock, self._linger, lambda: self._begin(relay, addr))
+        relay = Relay(
+            self._clock, self._linger, lambda: self._begin(relay, addr), isClosed
+        )
         return relay.local
 
     def stop(self) -> Deferred[object]:

@@ -146,6 +146,8 @@ class Relay:
     @ivar problem: How the service's connection was lost, if not in good order.
     @ivar endedByService: Whether the service closed in good order, when nobody here
         had begun to end it.
+    @ivar serviceClosed: Whether the service closed in good order, of its own accord;
+        the local side may have ended its half before.
     @ivar undelivered: About how many bytes that were read from the local side had not
         reached the service when it closed in good order, of its own accord.
     @ivar localReason: What the local connection ended with.
@@ -170,6 +172,7 @@ class Relay:
         self.inputEnded = False
         self.problem: Exception | None = None
         self.endedByService = False
+        self.serviceClosed = False
         self.undelivered = 0
         self.localReason: Failure | None = None
         self.finished: Deferred[None] = Deferred()
@@ -186,7 +189,6 @@ class Relay:
         self._halfClosed = False
         self._answerOwed = False
         self._lastHeard = 0.0
-        self._serviceEnded = False
         self._serviceGone = False
         self._timer: IDelayedCall | None = None
         self._waiting: list[Deferred[None]] = []
@@ -235,9 +237,9 @@ class Relay:
         """
         Bytes for the service.
         """
-        if self._serviceEnded:
+        if self.serviceClosed:
             self.undelivered += len(data)
-        if self._serviceEnded or self._serviceGone:
+        if self.serviceClosed or self._serviceGone:
             self.local.transport.pauseProducing()
         elif self.isOpen and not self._leaving:
             self._answerOwed = True
@@ -328,15 +330,15 @@ class Relay:
         if self.localReason is None:
             self.local.transport.write(data)
 
-    def _serviceClosed(self) -> None:
+    def _serviceClosing(self) -> None:
         """
         The service has closed in good order. It takes nothing any more, so what is on
         the way to it must not delay the end.
         """
         assert self._in is not None
-        if self._serviceEnded:
+        if self.serviceClosed:
             return
-        self._serviceEnded = True
+        self.serviceClosed = True
         self._stopTimer()
         transport = self.service.transport
         self.undelivered = undelivered(transport)
@@ -360,7 +362,7 @@ class Relay:
         self._in.drop()
         if self.localReason is not None:
             self._finish()
-        elif self._leaving or self._serviceEnded or reason.check(ConnectionDone):
+        elif self._leaving or self.serviceClosed or reason.check(ConnectionDone):
             self.endedByService = not (self._leaving or self.inputEnded)
             self._out.finish(self._closeLocal)
         else:
@@ -469,7 +471,7 @@ class _ServiceSide(Protocol):
 
     def readConnectionLost(self) -> None:
         """There are no more."""
-        self._relay._serviceClosed()
+        self._relay._serviceClosing()
 
     def writeConnectionLost(self) -> None:
         """Never called: TLS sends its C{close_notify} at once."""
