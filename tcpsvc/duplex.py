@@ -101,8 +101,8 @@ class DuplexTLS(TLSMemoryBIOProtocol):
 
     def _shutdownTLS(self) -> None:
         """
-        Close: send C{close_notify}, and the end of TCP's stream behind it. A peer that
-        treats C{close_notify} as a half-close learns only from the latter that we leave.
+        Close: send C{close_notify}, and the end of TCP's stream behind it. To a peer
+        that knows half-closes, only the latter says that we leave.
         """
         super()._shutdownTLS()
         handle = self.getHandle()

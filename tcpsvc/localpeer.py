@@ -45,7 +45,7 @@ def isClosed(transport: object) -> bool | None:
     """
     if not ISystemHandle.providedBy(transport):
         return None
-    handle = cast(socket.socket, cast(ISystemHandle, transport).getHandle())
+    handle = cast(socket.socket, transport.getHandle())
     with suppress(OSError):
         if handle.family == socket.AF_UNIX:
             return _hungUp(handle)

@@ -158,5 +158,5 @@ lingerOption = click.option(
     help="Seconds of silence after the end of the input until the session is closed.",
 )
 """
-How long a service is given to send the rest, if it does not close the session by itself.
+How long a service is given to send the rest, if it does not close the session itself.
 """
