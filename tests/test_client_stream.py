@@ -130,7 +130,7 @@ class StreamTests(SynchronousTestCase):
         The stream is closed in good order, after what was written.
         """
         stream = self.successResultOf(self.opened())
-        self.protocol.transport.write(b"last\r\n")  # type: ignore[union-attr]
+        self.protocol.transport.write(b"last\r\n")
         closing, again = stream.close(), stream.close()
         self.assertNoResult(closing)
         self.bench.flush()
@@ -204,7 +204,7 @@ class StreamTests(SynchronousTestCase):
         self.bench.flush()
         self.assertTrue(self.protocol.ended)
         self.assertEqual([], self.protocol.lost)
-        self.protocol.transport.loseConnection()  # type: ignore[union-attr]
+        self.protocol.transport.loseConnection()
         self.bench.flush()
         self.assertIs(ConnectionDone, self.protocol.lost[0].type)
 
@@ -213,7 +213,7 @@ class StreamTests(SynchronousTestCase):
         A producer does not keep the connection from closing.
         """
         self.successResultOf(self.opened())
-        self.protocol.transport.registerProducer(Endless(), True)  # type: ignore[union-attr]
+        self.protocol.transport.registerProducer(Endless(), True)
         self.bench.server.transport.loseConnection()  # type: ignore[union-attr]
         self.bench.flush()
         self.assertIs(ConnectionDone, self.protocol.lost[0].type)

@@ -15,7 +15,6 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tcpsvc import localpeer
 from tcpsvc.localpeer import isClosed
 
 
@@ -111,7 +110,7 @@ class IsClosedTests(SynchronousTestCase):
         """
         unix, *overTCP = self.pairs()
         for kind in (NoNetlink, Unanswered):
-            self.patch(localpeer.socket, "socket", kind)
+            self.patch(socket, "socket", kind)
             for theirs, ours in overTCP:
                 theirs.close()
                 self.assertIsNone(isClosed(Over(ours)), (kind, ours))
