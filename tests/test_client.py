@@ -780,6 +780,19 @@ class WaitingTests(SynchronousTestCase):
         self.clock.advance(LAST_DELAY)
         self.assertEqual("admitted", self.successResultOf(waiting))
 
+    def test_firstDelay(self) -> None:
+        """
+        The first pause may be another, from which the others grow.
+        """
+        waiting = outcome(
+            untilAdmitted(self.attempt, 0.5, self.clock, lambda: 0.0, firstDelay=0.02)
+        )
+        self.clock.pump([0.01] * 60)
+        self.failureResultOf(waiting, Busy)
+        self.assertEqual(
+            [0.0, 0.02, 0.06, 0.14, 0.3, 0.5], [round(each, 2) for each in self.tries]
+        )
+
     def test_jitter(self) -> None:
         """
         Those who wait together do not come back together: each pause may be up to

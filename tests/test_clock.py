@@ -5,6 +5,8 @@ Tests for L{tcpsvc.clock}.
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -13,6 +15,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from tcpsvc.clock import useMonotonicClock
+from tests.clientside import commandEnvironment
 
 
 class MonotonicClockTests(SynchronousTestCase):
@@ -55,3 +58,33 @@ class MonotonicClockTests(SynchronousTestCase):
         for reactor in self.reactors():
             reactor.callLater(1, lambda: None)
             self.assertRaises(RuntimeError, useMonotonicClock, reactor)
+
+
+class CommandTests(SynchronousTestCase):
+    """
+    The commands of the client.
+    """
+
+    def test_monotonic(self) -> None:
+        """
+        They run under the monotonic clock, also those with a line editor.
+        """
+        for before in ("", "installEditorsReactor()"):
+            program = f"""\
+import sys, time
+from tcpsvc.cli.prompts import installEditorsReactor
+from tcpsvc.cli.running import run
+
+async def main(reactor):
+    return 0 if reactor.seconds is time.monotonic else 1
+
+{before}
+sys.exit(run(main))
+"""
+            done = subprocess.run(
+                [sys.executable, "-c", program],
+                env=commandEnvironment(),
+                timeout=20,
+                check=False,
+            )
+            self.assertEqual(0, done.returncode, before)
