@@ -785,13 +785,11 @@ class WaitingTests(SynchronousTestCase):
         The first pause may be another, from which the others grow.
         """
         waiting = outcome(
-            untilAdmitted(self.attempt, 0.5, self.clock, lambda: 0.0, firstDelay=0.02)
+            untilAdmitted(self.attempt, 2.0, self.clock, lambda: 0.0, firstDelay=0.125)
         )
-        self.clock.pump([0.01] * 60)
+        self.clock.pump([0.125] * 16)
         self.failureResultOf(waiting, Busy)
-        self.assertEqual(
-            [0.0, 0.02, 0.06, 0.14, 0.3, 0.5], [round(each, 2) for each in self.tries]
-        )
+        self.assertEqual([0.0, 0.125, 0.375, 0.875, 1.875, 2.0], self.tries)
 
     def test_jitter(self) -> None:
         """

@@ -405,6 +405,22 @@ class RelayTests(SynchronousTestCase):
         self.clock.pump([0.1] * 4)
         self.assertTrue(self.local.disconnecting)
 
+    def test_onlySends(self) -> None:
+        """
+        A local side that goes on sending after the service has closed, and reads
+        nothing of what the service has said, is reset after a while.
+        """
+        self.patch(relay, "undelivered", lambda each: 1000 * (each is self.local))
+        self.local.producer.pauseProducing()
+        self.lose()
+        while not self.local.aborted:
+            if self.local.producerState == "producing":
+                self.relay.local.dataReceived(b"a")
+            self.clock.advance(0.1)
+            self.assertLess(self.clock.seconds(), 31)
+        self.assertGreater(self.clock.seconds(), 29)
+        self.assertFalse(self.local.halfClosed)
+
     def test_serviceFails(self) -> None:
         """
         When the service takes nothing any more, the local side is not read.

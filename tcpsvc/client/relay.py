@@ -22,7 +22,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tcpsvc.closing import CLOSE_PATIENCE, Closing
+from tcpsvc.closing import CLOSE_PATIENCE, STALL_PATIENCE, Closing
 from tcpsvc.duplex import DuplexTLS
 from tcpsvc.sockets import Transport, undelivered
 
@@ -188,6 +188,7 @@ class Relay:
         self._leaving = False
         self._halfClosed = False
         self._answerOwed = False
+        self._discarded = False
         self._lastHeard = 0.0
         self._serviceGone = False
         self._timer: IDelayedCall | None = None
@@ -240,6 +241,7 @@ class Relay:
         if self.serviceClosed:
             self.undelivered += len(data)
         if self.serviceClosed or self._serviceGone:
+            self._discarded = True
             self.local.transport.pauseProducing()
         elif self.isOpen and not self._leaving:
             self._answerOwed = True
@@ -365,6 +367,8 @@ class Relay:
         elif self._leaving or self.serviceClosed or reason.check(ConnectionDone):
             self.endedByService = not (self._leaving or self.inputEnded)
             self._out.finish(self._closeLocal)
+            if self._out.full and not self.inputEnded:
+                self._awaitLocalEnd(self._clock.seconds(), 0)
         else:
             assert isinstance(reason.value, Exception)
             self.problem = reason.value
@@ -380,29 +384,42 @@ class Relay:
         closing both with bytes unread would reset it, and what was written
         last would be lost with it.
         """
+        self._stopTimer()
         transport = self.local.transport
         closeHalf = getattr(transport, "loseWriteConnection", None)
         if self.inputEnded or closeHalf is None:
             transport.loseConnection()
         else:
             closeHalf()
-            self._awaitLocalEnd(self._clock.seconds())
+            self._awaitLocalEnd(self._clock.seconds(), 0)
 
-    def _awaitLocalEnd(self, since: float) -> None:
+    def _awaitLocalEnd(self, since: float, waiting: int) -> None:
         """
         Close the local connection when its other end closes, or has had
-        L{CLOSE_PATIENCE} for that. What it still sends is discarded, a chunk at a time.
+        L{CLOSE_PATIENCE} for that after all was delivered. What it still sends is
+        discarded, a chunk at a time. One that only sends, and takes nothing for
+        L{STALL_PATIENCE}, is reset; one that does neither may do so for ever.
 
-        @param since: When all was delivered to it, by the clock.
+        @param since: Since when it could have closed, by the clock.
+        @param waiting: How many bytes were not delivered to it at the last look.
         """
+        assert self._out is not None
         transport, now = self.local.transport, self._clock.seconds()
-        if undelivered(transport):
+        left = undelivered(transport)
+        isStalled = bool(left) or self._out.full
+        if left != waiting or (isStalled and not self._discarded):
             since = now
-        if now >= since + CLOSE_PATIENCE:
-            transport.loseConnection()
+        if now >= since + (STALL_PATIENCE if isStalled else CLOSE_PATIENCE):
+            if isStalled:
+                transport.abortConnection()
+            else:
+                transport.loseConnection()
             return
+        self._discarded = False
         transport.resumeProducing()
-        self._timer = self._clock.callLater(DISCARD_PERIOD, self._awaitLocalEnd, since)
+        self._timer = self._clock.callLater(
+            DISCARD_PERIOD, self._awaitLocalEnd, since, left
+        )
 
     def _finish(self) -> None:
         """
