@@ -15,6 +15,7 @@ from typing import cast
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 
 from tcpsvc.sockets import Transport
 
@@ -35,12 +36,14 @@ class DuplexTLS(TLSMemoryBIOProtocol):
     @ivar inputEnded: Whether the peer's direction has ended.
     @ivar streamEnded: Whether the peer has closed TCP's direction too. A peer that
         waits for answers seldom does.
+    @ivar leaves: Whether we have ended both TLS and TCP's stream, and the peer had not.
     @ivar truncated: Whether it has done so without a C{close_notify}: then the end
         may be the work of a third party.
     """
 
     inputEnded = False
     streamEnded = False
+    leaves = False
     truncated = False
     transport: Transport  # type: ignore[assignment]  # never None while in use
     _discards = False
@@ -56,7 +59,7 @@ class DuplexTLS(TLSMemoryBIOProtocol):
         """
         TCP's stream has ended at the peer's.
         """
-        if self._discards:
+        if self._discards or self.leaves:
             self.transport.loseConnection()
         elif not self.streamEnded:
             self.streamEnded = True
@@ -89,6 +92,8 @@ class DuplexTLS(TLSMemoryBIOProtocol):
         handle = self.getHandle()
         if handle is None or self.disconnecting:
             return
+        if handle.get_shutdown() & SSL.SENT_SHUTDOWN:
+            return
         try:
             handle.shutdown()
             self.transport.write(handle.bio_read(MAX_RECORD))
@@ -98,12 +103,46 @@ class DuplexTLS(TLSMemoryBIOProtocol):
 
     def loseConnection(self) -> None:
         """
-        @see: L{twisted.internet.interfaces.ITransport.loseConnection}. A peer that has
-        closed TCP's direction cannot answer a C{close_notify}, and is not waited for.
+        @see: L{twisted.internet.interfaces.ITransport.loseConnection}
         """
         super().loseConnection()
-        if self.streamEnded and self._producer is None:
+        self._endStream()
+
+    def unregisterProducer(self) -> None:
+        """
+        @see: L{twisted.internet.interfaces.IConsumer.unregisterProducer}
+        """
+        super().unregisterProducer()
+        self._endStream()
+
+    def _endStream(self) -> None:
+        """
+        End TCP's stream behind our C{close_notify}: to a peer that knows half-closes,
+        only that says that we leave. One that has done so itself cannot answer, and
+        is not waited for.
+        """
+        handle = self.getHandle()
+        if self._aborted or not self.disconnecting or handle is None:
+            return
+        if not handle.get_shutdown() & SSL.SENT_SHUTDOWN:
+            return  # Something is still to be written.
+        if self.streamEnded:
             self.transport.loseConnection()
+        elif not self.leaves and not self.inputEnded:
+            self.leaves = True
+            if ITCPTransport.providedBy(self.transport):
+                cast(ITCPTransport, self.transport).loseWriteConnection()
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        """
+        TLS has ended, by an error perhaps: nothing that is written leaves any more. A
+        producer that is still registered would keep TCP from closing.
+        """
+        super()._tlsShutdownFinished(reason)
+        producer = self._producer
+        if producer is not None:
+            self.unregisterProducer()
+            producer.stopProducing()
 
     def closeUnheard(self) -> None:
         """
@@ -139,10 +178,13 @@ class DuplexConnection(SSL.Connection):
             return super().recv(bufsiz, flags)
         except SSL.ZeroReturnError:
             protocol = self._protocol
-            if (
-                not isinstance(protocol, DuplexTLS)
-                or protocol.disconnecting
-                or not IHalfCloseableProtocol.providedBy(protocol.wrappedProtocol)
+            if not isinstance(protocol, DuplexTLS):
+                raise
+            if protocol.leaves:
+                # The end of TCP's stream follows, and closes the connection.
+                raise SSL.WantReadError from None
+            if protocol.disconnecting or not IHalfCloseableProtocol.providedBy(
+                protocol.wrappedProtocol
             ):
                 raise
             protocol.closeNotified()

@@ -12,13 +12,16 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredQueue
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from tcpsvc.cli.options import Target
+from tcpsvc.duplex import DuplexTLS
 from tcpsvc.tls import ServerTLS, loadServerMaterial
 from tests.certificates import writeKeys
 from tests.clientside import ScriptedServer
@@ -31,11 +34,13 @@ BUSY = b"421 BUSY held by bob since 2026-11-23T00:56:03Z, idle 7 s\r\n"
 OF_GATEWAY = b"220 bench tcpsvc 1 gateway; you are alice\r\n"
 
 
+@implementer(IHalfCloseableProtocol)
 class StreamServer(ScriptedServer):
     """
-    A scripted server that keeps what it gets as it is.
+    A scripted server that keeps what it gets as it is, and knows half-closes.
 
     @ivar received: All that came.
+    @ivar inputEnded: Whether the client has half-closed the connection.
     @ivar gone: Fires when the connection is lost.
     """
 
@@ -43,6 +48,7 @@ class StreamServer(ScriptedServer):
         super().__init__()
         self.greeting = greeting
         self.received = bytearray()
+        self.inputEnded = False
         self.gone: Deferred[object] = Deferred()
         self.greeted: Deferred[StreamServer] = Deferred()
 
@@ -57,6 +63,13 @@ class StreamServer(ScriptedServer):
     def dataReceived(self, data: bytes) -> None:
         """Keep what came."""
         self.received += data
+
+    def readConnectionLost(self) -> None:
+        """Note it."""
+        self.inputEnded = True
+
+    def writeConnectionLost(self) -> None:
+        """Never called."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Note why."""
@@ -86,10 +99,10 @@ class ScriptedService:
         self.greetings: list[bytes] = []
         self.connections: DeferredQueue[StreamServer] = DeferredQueue()
         tls: Any = ServerTLS(loadServerMaterial(self.keys, time.time()), "1.3")
-        factory = Factory.forProtocol(self._build)
-        self._port = core.listenTCP(
-            0, TLSMemoryBIOFactory(tls, False, factory, core), interface="127.0.0.1"
-        )
+        inner = Factory.forProtocol(self._build)
+        factory = TLSMemoryBIOFactory(tls, False, inner, core)
+        factory.protocol = DuplexTLS
+        self._port = core.listenTCP(0, factory, interface="127.0.0.1")
         self.host = f"localhost:{self._port.getHost().port}"
         self._all: list[StreamServer] = []
 

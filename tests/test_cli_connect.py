@@ -80,6 +80,13 @@ class Pace:
         """Keep that."""
 
 
+def isIdle(streams: StandardStreams) -> bool:
+    """
+    Whether no chunk of the input is being read.
+    """
+    return not streams._asked
+
+
 class StandardStreamsTests(TestCase):
     """
     Tests for L{StandardStreams}, with pipes and socket pairs in the place of
@@ -258,6 +265,33 @@ class StandardStreamsTests(TestCase):
         streams.resumeProducing()
         self.assertIsInstance(await self.kept.lost, BrokenPipeError)
         self.assertEqual(b"alast words", self.kept.octets)
+
+    async def test_unread(self) -> None:
+        """
+        It is known how much of the input was not taken: what is left of a file, what
+        waits in a pipe, and a chunk that was read when nobody wanted it any more. What
+        was typed ahead on a terminal is for the next program.
+        """
+        source = Path(self.mktemp())
+        source.write_bytes(b"a" * 200_000)
+        (file,) = self.opened(os.open(source, os.O_RDONLY))
+        os.read(file, 50_000)
+        pipe, writing = self.opened(*os.pipe())
+        os.write(writing, b"left")
+        typed, terminal = self.opened(*os.openpty())
+        os.write(typed, b"ls\n")
+        (sink,) = self.opened(os.open(os.devnull, os.O_WRONLY))
+        for theirInput, expected in ((file, 150_000), (pipe, 4), (terminal, 0)):
+            self.kept = Kept()
+            streams = self.streams(theirInput, sink)
+            self.assertEqual(expected, streams.unread)
+            if theirInput == file:
+                streams.resumeProducing()
+            streams.loseConnection()
+            await self.kept.lost
+            await until(partial(isIdle, streams))
+            self.assertEqual(expected, streams.unread)
+            self.assertEqual(b"", self.kept.octets)
 
     async def test_socketCloses(self) -> None:
         """

@@ -374,7 +374,7 @@ class ForwarderTests(StreamTestCase):
         """
         endpoint = self.forward(linger=0.3)
         first, server = await self.session(endpoint)
-        first.transport.loseConnection()
+        first.transport.loseWriteConnection()
         await until(lambda: any(each.inputEnded for each in self.forwarder._relays))
         self.service.greetings += [BUSY]
         second = await self.client(endpoint)

@@ -780,6 +780,17 @@ class WaitingTests(SynchronousTestCase):
         self.clock.advance(LAST_DELAY)
         self.assertEqual("admitted", self.successResultOf(waiting))
 
+    def test_firstDelay(self) -> None:
+        """
+        The first pause may be another, from which the others grow.
+        """
+        waiting = outcome(
+            untilAdmitted(self.attempt, 2.0, self.clock, lambda: 0.0, firstDelay=0.125)
+        )
+        self.clock.pump([0.125] * 16)
+        self.failureResultOf(waiting, Busy)
+        self.assertEqual([0.0, 0.125, 0.375, 0.875, 1.875, 2.0], self.tries)
+
     def test_jitter(self) -> None:
         """
         Those who wait together do not come back together: each pause may be up to

@@ -5,6 +5,7 @@ Tests for L{tcpsvc.client.relay}.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -12,13 +13,13 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tcpsvc.client import CannotReach, Relay
+from tcpsvc.client import CannotReach, Relay, relay
 from tests.support import ProducerTransport
 
 
-class LocalTransport(ProducerTransport):
+class HalvesTransport(ProducerTransport):
     """
-    A local transport that can close its half.
+    A transport that can close its half.
 
     @ivar halfClosed: Whether it has.
     """
@@ -43,14 +44,19 @@ class RelayTests(SynchronousTestCase):
         self.relay.local.makeConnection(self.local)
         self.relay.service.makeConnection(self.service)
 
-    def prepare(self, linger: float = 1.0, local: Any = None) -> None:
+    def prepare(
+        self,
+        linger: float = 1.0,
+        local: Any = None,
+        isClosed: Callable[[object], bool | None] | None = None,
+    ) -> None:
         """
         Set up a relay whose sides are not connected yet.
         """
         self.clock = Clock()
-        self.relay = Relay(self.clock, linger)
-        self.local: Any = local or LocalTransport()
-        self.service: Any = ProducerTransport()
+        self.relay = Relay(self.clock, linger, isClosed=isClosed)
+        self.local: Any = local or HalvesTransport()
+        self.service: Any = HalvesTransport()
 
     def lose(self, problem: Exception | None = None) -> None:
         """
@@ -313,3 +319,184 @@ class RelayTests(SynchronousTestCase):
         self.assertTrue(self.service.disconnecting)
         self.relay.leave()
         self.assertEqual(1, len(self.clock.getDelayedCalls()))
+
+    def test_halfClose(self) -> None:
+        """
+        When the local side has ended its half, so does the service's connection, as
+        soon as all before is written; what the service says is still delivered.
+        """
+        self.service.producer.pauseProducing()
+        self.relay.local.dataReceived(b"question")
+        self.relay.local.readConnectionLost()
+        self.assertFalse(self.service.halfClosed)
+        self.service.producer.resumeProducing()
+        self.assertTrue(self.service.halfClosed)
+        self.assertIsNone(self.service.producer)
+        self.assertFalse(self.service.disconnecting)
+        self.relay.service.dataReceived(b"answer")
+        self.assertEqual(b"answer", self.local.value())
+
+    def test_serviceClosesWhileInputComes(self) -> None:
+        """
+        When the service closes, the local side is not read any more, nothing is
+        written to the service, and its connection is closed at once. What was still
+        read is counted, and no input keeps the processor busy.
+        """
+        self.relay.service.dataReceived(b"last words")
+        self.relay.service.readConnectionLost()
+        self.assertEqual("paused", self.local.producerState)
+        self.assertIsNone(self.service.producer)
+        self.assertTrue(self.service.disconnecting)
+        self.relay.local.dataReceived(b"too late")
+        self.relay.service.readConnectionLost()
+        self.lose()
+        self.assertTrue(self.local.halfClosed)
+        self.assertEqual(b"last words", self.local.value())
+        self.assertEqual(b"", self.service.value())
+        self.assertEqual(8, self.relay.undelivered)
+        self.assertTrue(self.relay.serviceClosed)
+        self.assertTrue(self.relay.endedByService)
+        reads = 0
+        while not self.local.disconnecting:
+            self.clock.advance(0.01)
+            while self.local.producerState == "producing":
+                self.relay.local.dataReceived(b"a" * 65536)
+                reads += 1
+        self.assertLess(self.clock.seconds(), 2.2)
+        self.assertLess(reads, 50)
+
+    def test_serviceClosesWithUndelivered(self) -> None:
+        """
+        What is on its way to a service that has closed does not delay the end.
+        """
+        self.patch(relay, "undelivered", lambda transport: 1000)
+        self.relay.service.readConnectionLost()
+        self.assertTrue(self.service.aborted)
+        self.lose(CannotReach("the connection was cut"))
+        self.assertIsNone(self.relay.problem)
+        self.assertEqual(1000, self.relay.undelivered)
+        self.assertTrue(self.relay.endedByService)
+
+    def test_closeNotifyUndelivered(self) -> None:
+        """
+        A C{close_notify} of ours that is on its way is no input.
+        """
+        self.relay.local.readConnectionLost()
+        self.patch(relay, "undelivered", lambda transport: 24)
+        self.relay.service.readConnectionLost()
+        self.assertEqual(0, self.relay.undelivered)
+        self.assertFalse(self.service.aborted)
+
+    def test_slowLocal(self) -> None:
+        """
+        A local side that is slow to read what the service has said last is not closed
+        before it has read all, and then has 2 s to close.
+        """
+        waiting = 1000
+        self.patch(
+            relay, "undelivered", lambda each: waiting if each is self.local else 0
+        )
+        self.lose()
+        self.clock.pump([1.0] * 60)
+        self.assertFalse(self.local.disconnecting)
+        waiting = 0
+        self.clock.pump([0.1] * 18)
+        self.assertFalse(self.local.disconnecting)
+        self.clock.pump([0.1] * 4)
+        self.assertTrue(self.local.disconnecting)
+
+    def test_onlySends(self) -> None:
+        """
+        A local side that goes on sending after the service has closed, and reads
+        nothing of what the service has said, is reset after a while.
+        """
+        self.patch(relay, "undelivered", lambda each: 1000 * (each is self.local))
+        self.local.producer.pauseProducing()
+        self.lose()
+        while not self.local.aborted:
+            if self.local.producerState == "producing":
+                self.relay.local.dataReceived(b"a")
+            self.clock.advance(0.1)
+            self.assertLess(self.clock.seconds(), 31)
+        self.assertGreater(self.clock.seconds(), 29)
+        self.assertFalse(self.local.halfClosed)
+
+    def test_serviceFails(self) -> None:
+        """
+        When the service takes nothing any more, the local side is not read.
+        """
+        self.service.producer.stopProducing()
+        self.assertEqual("paused", self.local.producerState)
+
+    def test_leavingReadsNothing(self) -> None:
+        """
+        A relay that leaves the service does not read the local side.
+        """
+        self.relay.leave()
+        self.assertEqual("paused", self.local.producerState)
+
+    def joined(self, closed: list[bool | None]) -> None:
+        """
+        Join two sides. Of the local one it is known what C{closed} has.
+        """
+        self.prepare(isClosed=lambda _: closed[0])
+        self.relay.local.makeConnection(self.local)
+        self.relay.service.makeConnection(self.service)
+
+    def test_localClosed(self) -> None:
+        """
+        A local side that has closed altogether is not waited for: the service is left
+        as soon as all before is written.
+        """
+        self.joined([True])
+        self.service.producer.pauseProducing()
+        self.relay.local.dataReceived(b"last words")
+        self.relay.local.readConnectionLost()
+        self.assertFalse(self.service.disconnecting)
+        self.service.producer.resumeProducing()
+        self.assertTrue(self.service.disconnecting)
+        self.assertFalse(self.service.aborted)
+        self.assertEqual(b"last words", self.service.value())
+        self.assertTrue(self.local.aborted)
+
+    def test_localClosedLater(self) -> None:
+        """
+        So is one that closes altogether while the service is waited for.
+        """
+        closed: list[bool | None] = [False]
+        self.joined(closed)
+        self.relay.local.readConnectionLost()
+        self.clock.advance(0.5)
+        self.assertFalse(self.service.disconnecting)
+        closed[0] = True
+        self.clock.advance(0.03)
+        self.assertTrue(self.service.disconnecting)
+
+    def test_localOpen(self) -> None:
+        """
+        One that is there to read gets what the service says until it is silent.
+        """
+        self.joined([False])
+        self.relay.local.readConnectionLost()
+        self.assertTrue(self.service.halfClosed)
+        self.clock.pump([0.1] * 9)
+        self.assertFalse(self.service.disconnecting)
+        self.clock.pump([0.1] * 2)
+        self.assertTrue(self.service.disconnecting)
+
+    def test_unknownAndNothingOwed(self) -> None:
+        """
+        Where it is not known whether the local side is there, a service that has
+        answered all is waited for only briefly; one that owes an answer is not.
+        """
+        for owed, patience in ((False, 0.05), (True, 1.0)):
+            self.joined([None])
+            self.relay.local.dataReceived(b"question")
+            self.relay.service.dataReceived(b"answer")
+            if owed:
+                self.relay.local.dataReceived(b"question")
+            self.relay.local.readConnectionLost()
+            self.clock.advance(patience - 0.01)
+            self.assertFalse(self.service.disconnecting, owed)
+            self.clock.advance(0.02)
+            self.assertTrue(self.service.disconnecting, owed)

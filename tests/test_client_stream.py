@@ -13,10 +13,12 @@ from unittest import SkipTest
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tcpsvc.client import Busy, CannotReach, Stream, openStream
 from tests.certificates import writeKeys
@@ -41,6 +43,38 @@ class Kept(Protocol):
         self.lost.append(reason)
 
 
+@implementer(IHalfCloseableProtocol)
+class HalfCloseable(Kept):
+    """
+    The same, for connections whose directions end one at a time.
+    """
+
+    ended = False
+
+    def readConnectionLost(self) -> None:
+        """Keep that."""
+        self.ended = True
+
+    def writeConnectionLost(self) -> None:
+        """Never called."""
+
+
+@implementer(IPushProducer)
+class Endless:
+    """
+    A producer that would always have more.
+    """
+
+    def pauseProducing(self) -> None:
+        """Not of interest."""
+
+    def resumeProducing(self) -> None:
+        """Not of interest."""
+
+    def stopProducing(self) -> None:
+        """Not of interest."""
+
+
 class StreamTests(SynchronousTestCase):
     """
     Tests for L{openStream} and L{Stream}, through real TLS in memory.
@@ -51,7 +85,7 @@ class StreamTests(SynchronousTestCase):
         Set up a service.
         """
         self.bench = Bench(writeKeys(Path(self.mktemp()), clients=("alice",)))
-        self.protocol = Kept()
+        self.protocol: Any = Kept()
 
     def opened(self) -> Deferred[Stream]:
         """
@@ -96,7 +130,7 @@ class StreamTests(SynchronousTestCase):
         The stream is closed in good order, after what was written.
         """
         stream = self.successResultOf(self.opened())
-        self.protocol.transport.write(b"last\r\n")  # type: ignore[union-attr]
+        self.protocol.transport.write(b"last\r\n")
         closing, again = stream.close(), stream.close()
         self.assertNoResult(closing)
         self.bench.flush()
@@ -158,6 +192,31 @@ class StreamTests(SynchronousTestCase):
             transport.connectionLost(Failure(reason))
             self.assertIs(CannotReach, self.protocol.lost[0].type)
             self.assertIn("was lost", self.protocol.lost[0].getErrorMessage())
+
+    def test_serviceClosesOnHalfCloseable(self) -> None:
+        """
+        A protocol that knows half-closes is told of the service's close_notify, and
+        closes; another is closed, also if it has registered a producer.
+        """
+        self.protocol = HalfCloseable()
+        self.successResultOf(self.opened())
+        self.bench.server.transport.loseConnection()  # type: ignore[union-attr]
+        self.bench.flush()
+        self.assertTrue(self.protocol.ended)
+        self.assertEqual([], self.protocol.lost)
+        self.protocol.transport.loseConnection()
+        self.bench.flush()
+        self.assertIs(ConnectionDone, self.protocol.lost[0].type)
+
+    def test_serviceClosesOnProducer(self) -> None:
+        """
+        A producer does not keep the connection from closing.
+        """
+        self.successResultOf(self.opened())
+        self.protocol.transport.registerProducer(Endless(), True)
+        self.bench.server.transport.loseConnection()  # type: ignore[union-attr]
+        self.bench.flush()
+        self.assertIs(ConnectionDone, self.protocol.lost[0].type)
 
     def test_abort(self) -> None:
         """

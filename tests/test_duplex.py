@@ -11,13 +11,15 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IOpenSSLServerConnectionCreator,
+    IPushProducer,
+    ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from tcpsvc.duplex import DuplexConnection, DuplexTLS
 from tests.certificates import authority
@@ -175,14 +177,17 @@ class DuplexTests(SynchronousTestCase):
 
     def test_closing(self) -> None:
         """
-        Where this side is closing, the peer's close_notify completes that.
+        Where this side is closing, TCP's stream is ended behind close_notify; the
+        peer's close_notify and the end of its stream complete that.
         """
         above = HalfCloseableAbove()
         self.connect(above)
         self.server.loseConnection()
+        self.assertTrue(self.wire.halfClosed)
         self.assertFalse(self.wire.disconnecting)
         self.client.shutdown()
         self.flush()
+        self.server.readConnectionLost()
         self.assertTrue(self.wire.disconnecting)
         self.assertEqual(0, above.ends)
 
@@ -244,3 +249,65 @@ class DuplexTests(SynchronousTestCase):
         self.flush()
         self.server.closeUnheard()
         self.assertEqual(b"", above.received)
+
+    def test_closeHalfTwice(self) -> None:
+        """
+        The second close of our half does nothing.
+        """
+        self.connect(HalfCloseableAbove())
+        self.server.loseWriteConnection()
+        said = self.wire.value()
+        self.server.loseWriteConnection()
+        self.assertEqual(said, self.wire.value())
+        self.assertFalse(self.wire.aborted)
+
+    def test_closeEndsStream(self) -> None:
+        """
+        A close is more than a half-close: the end of TCP's stream follows the
+        C{close_notify}, also if that was sent before. The peer is still heard.
+        """
+        for halfFirst in (False, True):
+            above = HalfCloseableAbove()
+            self.connect(above)
+            alsoProvides(self.wire, ITCPTransport)
+            if halfFirst:
+                self.server.loseWriteConnection()
+                self.assertFalse(self.wire.halfClosed)
+            self.server.loseConnection()
+            self.assertTrue(self.wire.halfClosed)
+            self.assertFalse(self.wire.disconnecting)
+            self.client.send(b"and yet")
+            self.flush()
+            self.assertEqual(b"and yet", above.received)
+
+    def test_errorReleasesProducer(self) -> None:
+        """
+        When TLS fails, the producer is told and unregistered: it would keep TCP from
+        closing, and produce for nothing.
+        """
+        self.connect(HalfCloseableAbove())
+        producer = Producer()
+        self.server.registerProducer(producer, True)
+        self.server.dataReceived(b"\x17\x03\x03\x00\x20" + bytes(32))
+        self.assertTrue(producer.stopped)
+        self.assertIsNone(self.wire.producer)
+        self.assertTrue(self.wire.disconnecting)
+
+
+@implementer(IPushProducer)
+class Producer:
+    """
+    Keeps whether it was stopped.
+    """
+
+    stopped = False
+
+    def pauseProducing(self) -> None:
+        """Not of interest."""
+
+    def resumeProducing(self) -> None:
+        """Not of interest."""
+
+    def stopProducing(self) -> None:
+        """Note it."""
+        self.stopped = True

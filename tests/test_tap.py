@@ -516,6 +516,7 @@ class MakeServiceTests(TapTestCase):
         """
         reactor: Any = globalReactor
         self.patch(reactor, "seconds", reactor.seconds)
+        self.patch(reactor, "getDelayedCalls", list)
         service = self.make()
         self.assertIs(globalReactor, service._reactor)
         self.assertIs(time.monotonic, reactor.seconds)

@@ -28,6 +28,21 @@ output may end too: gdb does, when the program that it debugs has come to its en
 """
 
 
+class InputUndelivered(ClientError):
+    """
+    The service closed the session in good order before all input was delivered.
+    """
+
+    def __init__(self, number: int) -> None:
+        """
+        @param number: About how many bytes were not, as far as that is known.
+        """
+        super().__init__(
+            "the service closed the session before all input was sent "
+            f"(about {number} bytes were not delivered)"
+        )
+
+
 @click.command(cls=WaitingCommand)
 @targetOptions
 @lingerOption
@@ -62,6 +77,8 @@ async def join(
         ended it, if it is a gateway. A service of commands has said so itself.
     @return: The exit status.
     @raise QuietEnd: If it was interrupted.
+    @raise InputUndelivered: If the service closed the session before it had all
+        input, and the output is still read.
     @raise OSError: If the descriptors cannot be used, or nobody reads any more.
     @raise ClientError: If the service cannot be reached, or was lost.
     """
@@ -105,10 +122,17 @@ async def join(
         raise reason.value
     if relay.problem is not None:
         raise relay.problem
-    if stream is not None and relay.endedByService and isOfGateway(stream.greeting):
+    if stream is None or not relay.serviceClosed:
+        return 0
+    isGateway = isOfGateway(stream.greeting)
+    if relay.undelivered or streams.unread or isGateway:
         lasted = reactor.seconds() - began
         await deferLater(reactor, GRACE)
-        if not (isHungUp(standardInput) or isHungUp(standardOutput)):
+        if isHungUp(standardOutput):
+            return 0
+        if undelivered := relay.undelivered + streams.unread:
+            raise InputUndelivered(undelivered)
+        if relay.endedByService and not isHungUp(standardInput):
             tell(
                 f"the service closed the session after {lasted:.0f} s: its device is "
                 "gone, a limit was reached, or it was stopped; its log says which"

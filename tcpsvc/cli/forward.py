@@ -48,15 +48,16 @@ from tcpsvc.client import (
     ClientError,
     KeyDirectory,
     Relay,
-    Stream,
     Unavailable,
     parseAddress,
 )
 from tcpsvc.client.material import loadClientMaterial
 from tcpsvc.client.relay import LINGER
 from tcpsvc.client.tls import ClientTLS
+from tcpsvc.client.waiting import untilAdmitted
 from tcpsvc.closing import CLOSE_PATIENCE
 from tcpsvc.listening import vacated, whyNotListening
+from tcpsvc.localpeer import isClosed
 from tcpsvc.sockets import Transport, written
 from tcpsvc.tls import ALPN_SESSION
 
@@ -64,6 +65,11 @@ SETTLING = 5.0
 """
 Seconds after a session of ours for which the service may be cleaning up behind
 it, and be busy with nobody else.
+"""
+
+SETTLING_DELAY = 0.02
+"""
+Seconds before it is asked for the second time in that time.
 """
 
 _PATH = "unix:"
@@ -295,7 +301,9 @@ class Forwarder(Factory):
         """
         Somebody connects.
         """
-        relay = Relay(self._clock, self._linger, lambda: self._begin(relay, addr))
+        relay = Relay(
+            self._clock, self._linger, lambda: self._begin(relay, addr), isClosed
+        )
         return relay.local
 
     def stop(self) -> Deferred[object]:
@@ -349,17 +357,28 @@ class Forwarder(Factory):
         finally:
             watching.stop()
 
-    def _open(self, relay: Relay) -> Deferred[Stream]:
+    async def _open(self, relay: Relay) -> None:
         """
         Open a session. If one of ours has just ended and there is no other,
-        what the service is busy with is cleaning up.
+        what the service is busy with is cleaning up, most likely for milliseconds.
         """
-        wait = self._target.wait or 0
+        settling = 0.0
         if self._lastEnd is not None and not any(each.isOpen for each in self._relays):
-            wait = max(wait, self._lastEnd + SETTLING - self._clock.seconds())
-        return Deferred.fromCoroutine(
-            streamTo(evolve(self._target, wait=wait), relay.service, self._clock)
-        )
+            settling = self._lastEnd + SETTLING - self._clock.seconds()
+        if settling > 0:
+            once = evolve(self._target, wait=None)
+            try:
+                await untilAdmitted(
+                    lambda: streamTo(once, relay.service, self._clock),
+                    settling,
+                    self._clock,
+                    firstDelay=SETTLING_DELAY,
+                )
+                return
+            except Busy:
+                if not self._target.wait:
+                    raise
+        await streamTo(self._target, relay.service, self._clock)
 
     async def _roomBehindOurs(self) -> None:
         """

@@ -155,9 +155,8 @@ lingerOption = click.option(
     callback=_duration,
     default=1.0,
     show_default=True,
-    help="After the end of the input, close when the service was silent so long.",
+    help="Seconds of silence after the end of the input until the session is closed.",
 )
 """
-How long a gateway is given to say the rest: a service cannot be told over TLS
-that only our half is closed.
+How long a service is given to send the rest, if it does not close the session itself.
 """

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from tcpsvc.cli import QuietEnd
 from tcpsvc.cli.options import Target
 from tcpsvc.client import KeyDirectory, Session, connect
+from tcpsvc.clock import useMonotonicClock
 
 Main = Callable[[Any], Coroutine[Deferred[Any], Any, int]]
 """
@@ -116,6 +117,7 @@ def run(
     from twisted.internet import reactor
 
     core = cast(Any, reactor)
+    useMonotonicClock(core)
     results: list[int | Failure] = []
 
     def begin() -> None:

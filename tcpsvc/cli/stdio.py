@@ -14,8 +14,11 @@ import errno
 import os
 import select
 import stat
+from array import array
 from collections.abc import Callable, Iterable
+from fcntl import ioctl
 from queue import SimpleQueue
+from termios import FIONREAD
 from threading import Thread
 from typing import Any
 
@@ -146,6 +149,7 @@ class StandardStreams:
         self._reading = False
         self._asked = False
         self._inputEnded = False
+        self._discarded = 0
         self._unwritten = 0
         self._problem: OSError | None = None
         self._gone = False
@@ -197,6 +201,7 @@ class StandardStreams:
         """
         self._asked = False
         if self._lost or self.disconnecting:
+            self._discarded += len(octets)
             return
         if octets:
             self._protocol.dataReceived(octets)
@@ -221,6 +226,15 @@ class StandardStreams:
         if isinstance(error, OSError):
             error.filename = "standard input"
         self._loseNow(failure)
+
+    @property
+    def unread(self) -> int:
+        """
+        How many bytes of the input the protocol has not got, as far as that is known:
+        what is left of a file, and what waits in a pipe or socket. Of a terminal it
+        is 0: what was typed ahead is for the next program.
+        """
+        return self._discarded + _waiting(self._descriptors[0])
 
     # The output.
 
@@ -351,6 +365,22 @@ class StandardStreams:
         @see: L{twisted.internet.interfaces.ITransport}
         """
         return StandardAddress()
+
+
+def _waiting(descriptor: int) -> int:
+    """
+    How many bytes can be read from a descriptor now; 0 for a terminal, and where that
+    is not known.
+    """
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            return max(0, status.st_size - os.lseek(descriptor, 0, os.SEEK_CUR))
+        if os.isatty(descriptor):
+            return 0
+        return array("i", ioctl(descriptor, FIONREAD, bytes(4)))[0]
+    except OSError:
+        return 0
 
 
 def isHungUp(descriptor: int) -> bool:

@@ -88,7 +88,6 @@ class Arrival(Protocol):
         self._parser = ReplyParser()
         self._settled = False
         self._early = bytearray()
-        self._successor: IProtocol | None = None
         self._lost: Failure | None = None
 
     def connectionMade(self) -> None:
@@ -123,9 +122,6 @@ class Arrival(Protocol):
         """
         The first words. What comes behind them is for the successor.
         """
-        if self._successor is not None:
-            self._successor.dataReceived(data)
-            return
         if self._settled:
             self._early += data
             return
@@ -163,7 +159,7 @@ class Arrival(Protocol):
         """
         Join the connection to a protocol, from behind the greeting on.
         """
-        self._successor = successor
+        self.transport.wrappedProtocol = successor
         successor.makeConnection(self.transport)
         if self._lost is None:
             self.transport.resumeProducing()
@@ -204,9 +200,7 @@ class Arrival(Protocol):
         The connection is gone: why, depends on how far we came.
         """
         self._lost = reason
-        if self._successor is not None:
-            self._successor.connectionLost(reason)
-        elif not self._settled:
+        if not self._settled:
             self._settled = True
             explained = self._tls.explain(reason.value)
             if explained is None and reason.check(ConnectionDone):

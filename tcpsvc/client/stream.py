@@ -7,13 +7,19 @@ A service as a stream of octets: what a gateway is for.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionClosed, ConnectionDone
-from twisted.internet.interfaces import IProtocol, IReactorTime
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IProtocol,
+    IReactorTime,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tcpsvc.client.arrival import Arrival
 from tcpsvc.client.connection import DEFAULT_TIMEOUT, reach
@@ -80,6 +86,7 @@ class Stream:
             closer.callback(None)
 
 
+@implementer(IHalfCloseableProtocol)
 class _Joined(Protocol):
     """
     The protocol of a stream, in words that it understands.
@@ -105,6 +112,22 @@ class _Joined(Protocol):
         Octets from the service.
         """
         self._protocol.dataReceived(data)
+
+    def readConnectionLost(self) -> None:
+        """
+        The service says nothing more. A protocol that does not know about half-closes
+        has its connection closed.
+        """
+        if IHalfCloseableProtocol.providedBy(self._protocol):
+            cast(IHalfCloseableProtocol, self._protocol).readConnectionLost()
+        else:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """
+        Never called: TLS sends its C{close_notify} at once.
+        """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -149,7 +172,12 @@ async def openStream(
 
     The protocol's C{connectionLost} gets L{ConnectionDone} if the connection was
     closed in good order, from whichever side, and else L{CannotReach}. Its
-    transport is one of TLS: it cannot be half-closed.
+    transport has C{loseWriteConnection()}: it tells the service that nothing more
+    will come, by TLS's C{close_notify}, and what the service says is still received.
+    A protocol that provides L{IHalfCloseableProtocol} is told by
+    C{readConnectionLost} when the service sends its own, and closes the transport
+    then; a tcpsvc service takes nothing any more from that moment. For others it is
+    closed.
 
     @param protocol: Is connected when the service has admitted us, and is
         never if this fails.

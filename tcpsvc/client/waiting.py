@@ -36,6 +36,7 @@ async def untilAdmitted(
     wait: float,
     clock: IReactorTime,
     chance: Callable[[], float] = random,
+    firstDelay: float = FIRST_DELAY,
 ) -> _T:
     """
     Try until the service is not busy: soon again at first, then ever more slowly,
@@ -45,10 +46,11 @@ async def untilAdmitted(
     @param wait: For how many seconds to begin another; may be infinite.
     @param chance: A random number from 0 to 1: those who wait together
         should not come back together.
+    @param firstDelay: Seconds before the second try.
     @raise Busy: If it still is when the time is over.
     """
     deadline = clock.seconds() + wait
-    delay = FIRST_DELAY
+    delay = firstDelay
     while True:
         try:
             return await attempt()
