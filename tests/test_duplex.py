@@ -104,6 +104,7 @@ class DuplexTests(SynchronousTestCase):
         factory.protocol = DuplexTLS
         self.above = above
         self.wire = Wire()
+        alsoProvides(self.wire, ITCPTransport)
         self.server = DuplexTLS(factory, above)
         self.client = SSL.Connection(clientContext(), None)
         self.client.set_connect_state()
@@ -269,7 +270,6 @@ class DuplexTests(SynchronousTestCase):
         for halfFirst in (False, True):
             above = HalfCloseableAbove()
             self.connect(above)
-            alsoProvides(self.wire, ITCPTransport)
             if halfFirst:
                 self.server.loseWriteConnection()
                 self.assertFalse(self.wire.halfClosed)
