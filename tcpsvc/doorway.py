@@ -12,7 +12,8 @@ from functools import partial
 from typing import cast
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
@@ -436,18 +437,28 @@ class Doorway(Protocol):
         self._pulse.stop()
         if self._limits is not None:
             self._limits.stop()
-        self._stopped = session.stop().addTimeout(
-            CLEANUP_PATIENCE, self._admission.clock
-        )
+        self._stopped = maybeDeferred(session.stop)
+        self._stopped.addTimeout(CLEANUP_PATIENCE, self._admission.clock)
+        self._stopped.addErrback(self._notStopped)
+        self._stopped.addCallback(lambda _: self._recordEnd(reason, session))
+        # Whatever fails here, the slot is free afterwards.
         self._stopped.addErrback(
             lambda failure: self._journal.log.failure(
-                "session {session} did not end within {patience} s",
+                "the end of session {session} was not recorded",
                 failure,
                 session=self._client.session,
-                patience=CLEANUP_PATIENCE,
             )
         )
-        self._stopped.addCallback(lambda _: self._recordEnd(reason, session))
+
+    def _notStopped(self, failure: Failure) -> None:
+        """
+        The session has raised something as it was stopped, or takes too long.
+        """
+        late = failure.check(defer.TimeoutError) is not None
+        how = f"did not end within {CLEANUP_PATIENCE} s" if late else "failed to end"
+        self._journal.log.failure(
+            "session {session} {how}", failure, session=self._client.session, how=how
+        )
 
     def _recordEnd(self, reason: str, session: ISession) -> None:
         """
@@ -498,8 +509,8 @@ class Doorway(Protocol):
         if self._stopped is None or self._session is None:
             self._cleanedUp()
             return
-        self._session.connectionLost(reason)
         self._stopped.addCallback(lambda _: self._cleanedUp())
+        self._session.connectionLost(reason)
 
     def _cleanedUp(self) -> None:
         """

@@ -284,9 +284,11 @@ class Knock(Protocol):
         @param why: In words, for log and trail.
         """
         self._failure = why
-        self._settle()
-        self._tell(why)
-        self.transport.abortConnection()
+        try:
+            self._settle()
+            self._tell(why)
+        finally:
+            self.transport.abortConnection()
 
     def readConnectionLost(self) -> None:
         """

@@ -366,9 +366,9 @@ class ExclusiveService(Service):
             )
         if not ports:
             raise StartError(f"cannot listen on {description}: it does not say when")
+        self._ports += ports
         holdAcceptsDown(ports[0])
         sendAtOnce(ports[0])
-        self._ports += ports
 
     def _described(self) -> list[str]:
         """

@@ -87,23 +87,27 @@ def tune(transport: Transport) -> None:
     """
     Find dead peers soon, and send small writes at once.
 
-    A transport without TCP under it is left as it is.
+    A transport without TCP under it is left as it is. A connection whose socket takes
+    no options any more is aborted.
     """
     if not ISystemHandle.providedBy(transport):
         return  # A transport in memory.
     if not ITCPTransport.providedBy(transport) or IUNIXTransport.providedBy(transport):
         return  # Twisted's UNIX sockets say that they are TCP too.
     tcp = cast(ITCPTransport, transport)
-    tcp.setTcpNoDelay(True)
-    tcp.setTcpKeepAlive(True)
     handle = cast(socket.socket, cast(ISystemHandle, transport).getHandle())
-    for option, value in (
-        (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
-        (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
-        (socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
-        (socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000),
-    ):
-        handle.setsockopt(socket.IPPROTO_TCP, option, value)
+    try:
+        tcp.setTcpNoDelay(True)
+        tcp.setTcpKeepAlive(True)
+        for option, value in (
+            (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
+            (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
+            (socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+            (socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000),
+        ):
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)
+    except OSError:
+        transport.abortConnection()
 
 
 def readAtMost(transport: object, amount: int) -> None:

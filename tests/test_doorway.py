@@ -536,6 +536,43 @@ class SlotTests(SynchronousTestCase):
         alice.vanish()
         self.assertEqual("", _holder(house))
 
+    def test_backendRaises(self) -> None:
+        """
+        A backend that raises as it is stopped, or whose end cannot be told, holds the
+        slot no longer; the log says what it was.
+        """
+
+        def stop() -> Deferred[None]:
+            raise RuntimeError("no")
+
+        for name, broken in (("stop", stop), ("outcome", None)):
+            with self.subTest(name):
+                thing = Thing()
+                house = House(backend=thing)
+                alice = house.visit("alice")
+                setattr(thing.sessions[0], name, broken)
+                alice.vanish()
+                self.assertEqual("", _holder(house))
+                house.visit("bob")
+                self.assertEqual("bob", _holder(house))
+                failures = [e for e in house.log.events if "log_failure" in e]
+                self.assertEqual(1, len(failures))
+
+    def test_backendRaisesAtTheLast(self) -> None:
+        """
+        The same if it raises when it is told that the connection is lost.
+        """
+        thing = Thing()
+        house = House(backend=thing)
+        alice = house.visit("alice")
+
+        def connectionLost(_: object) -> None:
+            raise RuntimeError("no")
+
+        self.patch(thing.sessions[0], "connectionLost", connectionLost)
+        self.assertRaises(RuntimeError, alice.vanish)
+        self.assertEqual("", _holder(house))
+
     def test_backendNever(self) -> None:
         """
         A backend that does not come to an end holds the slot for ten seconds

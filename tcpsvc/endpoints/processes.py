@@ -45,8 +45,12 @@ def _others(leader: int) -> list[int]:
     """
     The living processes of a session that are not in its leader's group.
     """
-    others = []
-    for entry in Path("/proc").iterdir():
+    others: list[int] = []
+    try:
+        entries = list(Path("/proc").iterdir())
+    except OSError:
+        return others  # No descriptor is left to look with.
+    for entry in entries:
         if entry.name.isdecimal():
             pid = int(entry.name)
             with suppress(OSError):

@@ -172,9 +172,11 @@ class Program(ProcessProtocol):
         """
         The program has ended: whatever it has started ends too.
         """
-        self._signal(signal.SIGKILL)
-        # Its number may soon be another's.
-        self._session = 0
+        try:
+            self._signal(signal.SIGKILL)
+        finally:
+            # Its number may soon be another's.
+            self._session = 0
 
     def processEnded(self, reason: Failure) -> None:
         """
@@ -234,8 +236,8 @@ class Program(ProcessProtocol):
         """
         Ask the program to end.
         """
-        self._signal(signal.SIGTERM)
         self._kill = self._reactor.callLater(KILL_PATIENCE, self.abortConnection)
+        self._signal(signal.SIGTERM)
 
     def abortConnection(self) -> None:
         """
@@ -244,8 +246,10 @@ class Program(ProcessProtocol):
         if self.outcome:
             return
         self.disconnecting = True
-        self._signal(signal.SIGKILL)
-        self.transport.loseConnection()
+        try:
+            self._signal(signal.SIGKILL)
+        finally:
+            self.transport.loseConnection()
 
     def _signal(self, number: signal.Signals) -> None:
         """

@@ -254,9 +254,11 @@ def _serialLine() -> type[SerialPort]:
             if self._drain is not None and self._drain.active():
                 self._drain.cancel()
             # If the device is gone, its buffers are too.
-            with suppress(OSError, termios.error):
-                fcntl.ioctl(self._serial.fd, termios.TIOCNXCL)
-                self._serial.reset_input_buffer()
-            super().connectionLost(reason)
+            try:
+                with suppress(OSError, termios.error):
+                    fcntl.ioctl(self._serial.fd, termios.TIOCNXCL)
+                    self._serial.reset_input_buffer()
+            finally:
+                super().connectionLost(reason)
 
     return SerialLine
