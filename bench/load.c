@@ -15,6 +15,7 @@
  *     turn-over    from the holder's close to the next client's admission
  *     knock        lock-step in quiet, then while others open connections
  *     flood        the same at a --pace, while others do for --seconds what --flood says
+ *     slow         connections with a round trip of --pace, while others do the same
  */
 
 #define _GNU_SOURCE
@@ -72,9 +73,13 @@ enum flood {
     KEY_UPDATE,   /* renew TLS's keys, and ask for the same */
     ONE_BYTE,     /* send TLS records of one byte */
     CLOSING,      /* are refused, do not close, and renew TLS's keys */
+    BURST,        /* open TCP connections, and close them at once */
+    SILENT,       /* open SILENT_A_SECOND connections a second, and say nothing */
 };
 static const char *const FLOODS[] = {"connect", "who", "status", "ask", "telnet",
-                                     "key-update", "one-byte", "closing", NULL};
+                                     "key-update", "one-byte", "closing", "burst",
+                                     "silent", NULL};
+enum { SILENT_A_SECOND = 80, KEPT = 512 };
 
 static struct {
     const char *ca, *cert, *key;
@@ -656,11 +661,53 @@ static void measureKnock(void)
 
 static const unsigned char CONTROL[] = "\x10tcpsvc-control/1";
 
-static uint64_t *floods; /* what the others have done: shared by all processes */
+/* What the others have done, and the longest that connect() has taken one of them, in
+ * microseconds: shared by all processes. */
+static struct {
+    uint64_t done, slowest;
+} *floods;
 
 static void did(void)
 {
-    __atomic_fetch_add(floods, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&floods->done, 1, __ATOMIC_RELAXED);
+}
+
+static int timedTcp(void)
+{
+    double begun = now();
+    int fd = tcp();
+    uint64_t took = (uint64_t)((now() - begun) * 1e6);
+
+    if (took > __atomic_load_n(&floods->slowest, __ATOMIC_RELAXED))
+        __atomic_store_n(&floods->slowest, took, __ATOMIC_RELAXED);
+    return fd;
+}
+
+static void sleepFor(double seconds)
+{
+    struct timespec pause = {.tv_sec = (time_t)seconds,
+                             .tv_nsec = (long)((seconds - (time_t)seconds) * 1e9)};
+
+    nanosleep(&pause, NULL);
+}
+
+/* One TCP connection without TLS. */
+static void floodBare(void)
+{
+    static int kept[KEPT];
+    static size_t next;
+    int fd = timedTcp();
+
+    did();
+    if (want.flood == BURST) {
+        close(fd);
+        return;
+    }
+    if (kept[next])
+        close(kept[next]);
+    kept[next] = fd;
+    next = (next + 1) % KEPT;
+    sleepFor((double)want.atOnce / SILENT_A_SECOND);
 }
 
 /* Say something again and again, read what comes, until the peer ends it. */
@@ -710,9 +757,15 @@ static void pour(SSL *ssl)
 /* One connection of a flood. */
 static void floodOnce(SSL_CTX *context)
 {
-    SSL *ssl = SSL_new(context);
-    int fd = tcp(), code;
+    SSL *ssl;
+    int fd, code;
 
+    if (want.flood == BURST || want.flood == SILENT) {
+        floodBare();
+        return;
+    }
+    ssl = SSL_new(context);
+    fd = timedTcp();
     SSL_set_fd(ssl, fd);
     if (want.flood != CONNECT && want.flood != CLOSING)
         SSL_set_alpn_protos(ssl, CONTROL, sizeof CONTROL - 1);
@@ -767,28 +820,96 @@ static void floodBeside(void)
     }
 }
 
+static void shareCounts(void)
+{
+    floods = mmap(NULL, sizeof *floods, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (floods == MAP_FAILED)
+        die("no shared memory");
+}
+
 static void measureFlood(void)
 {
     struct latencies quiet = {0}, flooded = {0};
     SSL *ssl = admitted();
     double begun, took;
 
-    floods = mmap(NULL, sizeof *floods, PROT_READ | PROT_WRITE,
-                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (floods == MAP_FAILED)
-        die("no shared memory");
+    shareCounts();
     warmUp(ssl);
     lockStep(ssl, &quiet);
     begun = now();
     floodBeside();
     lockStep(ssl, &flooded);
     took = now() - begun;
-    printf("{\"floods_per_second\": %.1f, ", (double)*floods / took);
+    printf("{\"floods_per_second\": %.1f, \"connect_max_us\": %llu, ",
+           (double)floods->done / took, (unsigned long long)floods->slowest);
     printLatencies("quiet", &quiet);
     printf(", ");
     printLatencies("flooded", &flooded);
     printf("}\n");
     closed(ssl, true);
+}
+
+/* Carry bytes between TLS and the network with a delay of half a round trip each way,
+ * until the first line has come. Gives its code; 0 if the connection ended before. */
+static int slowly(void)
+{
+    SSL *ssl = SSL_new(known);
+    BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+    int fd = tcp(), code = 0, got = 0;
+    char bytes[RECORD], line[512];
+
+    SSL_set_bio(ssl, in, out);
+    SSL_set_connect_state(ssl);
+    while (code == 0) {
+        ssize_t length;
+
+        if (got <= 0)
+            SSL_do_handshake(ssl);
+        while ((length = BIO_read(out, bytes, sizeof bytes)) > 0) {
+            sleepFor(want.pace / 2);
+            if (write(fd, bytes, (size_t)length) != length)
+                goto ended;
+        }
+        if (SSL_is_init_finished(ssl) &&
+            (got = SSL_read(ssl, line, sizeof line - 1)) > 0) {
+            line[got] = '\0';
+            code = atoi(line);
+            break;
+        }
+        if ((length = read(fd, bytes, sizeof bytes)) <= 0)
+            break;
+        sleepFor(want.pace / 2);
+        BIO_write(in, bytes, (int)length);
+    }
+ended:
+    ERR_clear_error();
+    close(fd);
+    SSL_free(ssl);
+    return code;
+}
+
+static void measureSlow(void)
+{
+    struct latencies all = {0};
+    uint64_t refused = 0;
+    double begun;
+
+    shareCounts();
+    floodBeside();
+    sleepFor(2);
+    begun = now();
+    for (uint64_t i = 0; goesOn(begun, i); i++) {
+        double before = now();
+
+        if (slowly() == 220)
+            add(&all, now() - before);
+        else
+            refused++;
+        sleepFor(0.05);
+    }
+    printf("{\"admitted\": %zu, \"failed\": %llu}\n", all.number,
+           (unsigned long long)refused);
 }
 
 /* ---- The command line ---- */
@@ -800,6 +921,7 @@ static const struct {
     {"lock-step", measureLockStep}, {"stream", measureStream},
     {"handshakes", measureHandshakes}, {"turn-over", measureTurnOver},
     {"knock", measureKnock},         {"flood", measureFlood},
+    {"slow", measureSlow},
 };
 
 static int oneOf(const char *const *names, const char *name)
@@ -884,6 +1006,6 @@ int main(int argc, char **argv)
             MODES[i].run();
             return 0;
         }
-    die("expected one mode: lock-step, stream, handshakes, turn-over, knock or flood");
+    die("expected one mode: lock-step, stream, handshakes, turn-over, knock, flood or slow");
     return 1;
 }

@@ -61,7 +61,9 @@ class FloodTests(AuditTests):
         At most one record a second for a reason; the records together count
         every one of them, and each was told why.
         """
-        service = self.service(plaintext=["tcp:0:interface=127.0.0.1"])
+        service = self.service(
+            "--reconnect-rate=0", plaintext=["tcp:0:interface=127.0.0.1"]
+        )
         holder = self.visit(service)
         before = service.trail.stat().st_size
         begun = time.monotonic()
