@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.test_localpeer -*-
 
 """
-Whether a program on this machine has closed its end of a connection altogether.
+Whether a program on this machine has closed its end of a connection in both directions.
 
 The end of a TCP stream looks the same whether a program has closed its socket or only
 one direction of it. Within one machine the kernel knows more.
@@ -28,7 +28,10 @@ _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, po
 _QUERY = struct.Struct("=BBBxI")  # inet_diag_req_v2: family, protocol, …, states.
 _PORTS = struct.Struct("!HH")
 _ANY_SOCKET = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)  # Interface, cookie.
-_INODE = _HEADER.size + 68  # Where inet_diag_msg has idiag_inode.
+_INODE = _HEADER.size + 68  # Where inet_diag_msg has idiag_inode, its last field.
+_ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type.
+_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN
+_RECEIVING = 1  # RCV_SHUTDOWN of net/sock.h
 _ERROR = 2  # NLMSG_ERROR
 _REQUEST = 1  # NLM_F_REQUEST
 
@@ -39,9 +42,9 @@ def isClosed(transport: object) -> bool | None:
     has ended its stream.
 
     @param transport: A transport of Twisted's over TCP or a UNIX socket.
-    @return: C{True} if no program has the other end open, C{False} if one has, and
-        L{None} if that is not known: without a socket, or where C{sock_diag(7)} is
-        not available, as in some containers.
+    @return: C{True} if no program can read from the other end any more, C{False} if
+        one can, and L{None} if that is not known: without a socket, or where
+        C{sock_diag(7)} is not available, as in some containers.
     """
     if not ISystemHandle.providedBy(transport):
         return None
@@ -50,10 +53,10 @@ def isClosed(transport: object) -> bool | None:
         if handle.family == socket.AF_UNIX:
             return _hungUp(handle)
         here, there = handle.getsockname(), handle.getpeername()
-        inode = _inode(handle.family, there, here)
-        if inode is None and not _inode(handle.family, here, there):
+        canRead = _canRead(handle.family, there, here)
+        if canRead is None and _canRead(handle.family, here, there) is None:
             return None  # Not even our own socket is found.
-        return not inode
+        return not canRead
     return None
 
 
@@ -66,14 +69,14 @@ def _hungUp(handle: socket.socket) -> bool:
     return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
-def _inode(family: int, source: Any, destination: Any) -> int | None:
+def _canRead(family: int, source: Any, destination: Any) -> bool | None:
     """
     Look up a TCP socket of this machine (C{sock_diag(7)}).
 
     @param source: Its own address, as C{getsockname} has it.
     @param destination: The address that it is connected to.
-    @return: Its inode; 0 if no program has it open any more, L{None} if it is not
-        there.
+    @return: Whether a program has it open and has not shut it down for reading;
+        L{None} if there is no such socket.
     @raise OSError: If the kernel cannot be asked.
     """
     addresses = b"".join(
@@ -101,4 +104,18 @@ def _inode(family: int, source: Any, destination: Any) -> int | None:
         if number == errno.ENOENT:
             return None
         raise OSError(number, "sock_diag")
-    return int(struct.unpack_from("=I", answer, _INODE)[0])
+    isOpen = any(answer[_INODE : _INODE + 4])
+    return isOpen and not _attribute(answer, _SHUTDOWN) & _RECEIVING
+
+
+def _attribute(answer: bytes, kind: int) -> int:
+    """
+    The first byte of an attribute; 0 if it is not there.
+    """
+    at = _INODE + 4
+    while at + _ATTRIBUTE.size < len(answer):
+        length, found = _ATTRIBUTE.unpack_from(answer, at)
+        if found == kind:
+            return answer[at + _ATTRIBUTE.size]
+        at += max(_ATTRIBUTE.size, (length + 3) & ~3)
+    return 0

@@ -82,6 +82,15 @@ class IsClosedTests(SynchronousTestCase):
                 theirs.close()
                 self.assertIs(True, isClosed(Over(ours)), (ours, halfFirst))
 
+    def test_shutDown(self) -> None:
+        """
+        One that its program has shut down in both directions is closed as well,
+        although it is still there: nothing can be read from it.
+        """
+        for theirs, ours in self.pairs():
+            theirs.shutdown(socket.SHUT_RDWR)
+            self.assertIs(True, isClosed(Over(ours)), ours)
+
     def test_open(self) -> None:
         """
         A socket that is open is not, nor one that is closed for writing only.
