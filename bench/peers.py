@@ -26,6 +26,7 @@ PATIENCE = 20.0
 TCPSVC = (sys.executable, "-c", "from tcpsvc.cli import main; main()")
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 CLIENT = "alice"
+OTHERS = ("bob", "carol", "dave", "erin")
 
 
 @frozen
@@ -62,13 +63,22 @@ class Keys:
         clients = self.directory / "clients"
         return str(clients / f"{CLIENT}.pem"), str(clients / f"{CLIENT}-key.pem")
 
+    @property
+    def others(self) -> list[str]:
+        """
+        Further clients' certificates and keys, each as C{CERTIFICATE:KEY}.
+        """
+        clients = self.directory / "clients"
+        return [f"{clients / name}.pem:{clients / name}-key.pem" for name in OTHERS]
+
     @classmethod
     def made(cls, directory: Path) -> Keys:
         """
         Make all of them with C{tcpsvc keys}.
         """
         where = ("--keys", str(directory))
-        for arguments in (("init", *where, "localhost"), ("client", *where, CLIENT)):
+        clients = [("client", *where, name) for name in (CLIENT, *OTHERS)]
+        for arguments in (("init", *where, "localhost"), *clients):
             subprocess.run(
                 [*TCPSVC, "keys", *arguments],
                 env=environment(),
@@ -267,17 +277,37 @@ def _tcpsvc(place: Place, *more: str) -> list[str]:
     ]
 
 
-def tcpsvc(sync: str = "everysec") -> Peer:
+def tcpsvc(sync: str = "everysec", *options: str) -> Peer:
     """
     tcpsvc with its own commands.
+
+    @param options: Further ones.
     """
     return Peer(
         "tcpsvc" if sync == "everysec" else f"tcpsvc, {sync}",
-        lambda place: [_tcpsvc(place, "--audit-sync", sync)],
+        lambda place: [_tcpsvc(place, "--audit-sync", sync, *options)],
         framing="command",
         greeting=True,
         busy=True,
     )
+
+
+def tcpsvcBefore() -> list[Peer]:
+    """
+    tcpsvc as it is in another checkout, which C{BENCH_BEFORE} names, if it does.
+    """
+    before = os.environ.get("BENCH_BEFORE")
+    if not before:
+        return []
+    return [
+        Peer(
+            "tcpsvc before",
+            lambda place: [["env", f"PYTHONPATH={before}", *_tcpsvc(place)]],
+            framing="command",
+            greeting=True,
+            busy=True,
+        )
+    ]
 
 
 def gateway(payload: str = "full") -> Peer:

@@ -138,7 +138,8 @@ class Stand:
         arguments += ["--greeting"] if one.peer.greeting else []
         arguments += ["--busy"] if one.peer.busy else []
         for name, value in options.items():
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
+            for one_ in value if isinstance(value, list) else [value]:
+                arguments += [f"--{name.replace('_', '-')}", str(one_)]
         done = subprocess.run(
             pinned(cores()[1], arguments),
             capture_output=True,
@@ -163,7 +164,7 @@ def stand(directory: Path | None, size: Size) -> Iterator[Stand]:
     cache.mkdir(mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as name:
         place = Path(name)
-        keys = Keys(cache / "keys")
+        keys = Keys(cache / "keys-2")
         if not keys.directory.exists():
             made = Keys.made(place / "keys")
             made.directory.rename(keys.directory)

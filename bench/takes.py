@@ -21,6 +21,16 @@ CHUNK = 1 << 14
 LINE = b"%063d\n" % 0
 LONG_TRAIL = "tcpsvc, a long trail"
 
+PACE = 0.005
+"""
+Seconds between two requests of a holder that others disturb.
+"""
+
+FLOOD_SECONDS = 5
+"""
+How many times as long a flood is measured as other work: its requests are few.
+"""
+
 
 def _sent(
     stand: Stand, one: Running, size: int, depth: int = 0, chunk: int = CHUNK
@@ -151,6 +161,58 @@ def knocking(knock: str) -> Callable[[Stand, Peer, int], Figures]:
             }
 
     return take
+
+
+def flooding(flood: str, atOnce: int) -> Callable[[Stand, Peer, int], Figures]:
+    """
+    The latency of a holder that sends a request every 5 ms, while others flood.
+
+    @param flood: What they do, in the words of load.c.
+    @param atOnce: How many they are.
+    """
+
+    def take(stand: Stand, peer: Peer, _: int) -> Figures:
+        """
+        Do it once.
+        """
+        with stand.up(peer) as one:
+            before = one.memory()
+            done = stand.loaded(
+                one,
+                "flood",
+                flood=flood,
+                at_once=atOnce,
+                also=stand.keys.others,
+                pace=PACE,
+                seconds=stand.size.seconds * FLOOD_SECONDS,
+                warmup=WARM,
+            )
+            return {
+                "quiet": done["quiet"]["p99_us"] / 1e3,
+                "flooded": done["flooded"]["p99_us"] / 1e3,
+                "p50": done["flooded"]["p50_us"] / 1e3,
+                "floods": done["floods_per_second"],
+                "connect": done["connect_max_us"] / 1e3,
+                "grown": one.memory() - before,
+            }
+
+    return take
+
+
+def slowClients(stand: Stand, peer: Peer, _: int) -> Figures:
+    """
+    The admission of clients with 200 ms of round trip among silent connections.
+    """
+    with stand.up(peer) as one:
+        done = stand.loaded(
+            one,
+            "slow",
+            flood="silent",
+            at_once=4,
+            pace=0.2,
+            seconds=stand.size.seconds * FLOOD_SECONDS,
+        )
+        return {"admitted": done["admitted"] / (done["admitted"] + done["failed"])}
 
 
 def memory(stand: Stand, peer: Peer, _: int) -> Figures:

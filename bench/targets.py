@@ -11,6 +11,7 @@ from attrs import frozen
 from bench.figures import Figure, ratio
 from bench.results import Results
 from bench.takes import LONG_TRAIL
+from bench.work import FLOODS
 
 
 @frozen
@@ -148,6 +149,23 @@ def _knocks(name: str, who: str) -> tuple[Target, ...]:
     )
 
 
+def _floods(name: str, words: str) -> tuple[Target, ...]:
+    """
+    What the holder notices of a flood, and what the service needs for it.
+    """
+    work = f"Holder's p99 while {words}"
+    return (
+        Target(
+            work,
+            "times its p99 in quiet",
+            3,
+            False,
+            _within(name, "tcpsvc", "flooded", "quiet", _quotient),
+        ),
+        Target(work, "MiB more", 16, False, _single(name, "tcpsvc", "grown")),
+    )
+
+
 TARGETS = (
     Target(
         "Lock-step, 64 octets: p50",
@@ -208,6 +226,33 @@ TARGETS = (
     *_knocks("knock-bare", "silent connections"),
     *_knocks("knock-strangers", "strangers"),
     *_knocks("knock-known", "known clients"),
+    *(
+        target
+        for flood, number, words in FLOODS
+        for target in _floods(f"flood-{flood}-{number}", words)
+    ),
+    *_floods("flood-handshakes", "eight clients reconnect, without a limit on that"),
+    Target(
+        "Clients that are refused in that time",
+        "a second",
+        100,
+        True,
+        _single("flood-handshakes", "tcpsvc", "floods"),
+    ),
+    Target(
+        "Longest connect() in a burst of TCP connections",
+        "ms",
+        500,
+        False,
+        _single("flood-burst-32", "tcpsvc", "connect"),
+    ),
+    Target(
+        "Slow clients among 80 silent connections a second",
+        "of 1 admitted",
+        0.95,
+        True,
+        _single("flood-silent", "tcpsvc", "admitted"),
+    ),
     Target("Memory: started", "MiB", 60, False, _single("memory", "tcpsvc", "started")),
     Target(
         "Memory: after the knocks",

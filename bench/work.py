@@ -21,6 +21,7 @@ from bench.peers import (
     Peer,
     gateway,
     tcpsvc,
+    tcpsvcBefore,
 )
 from bench.stand import Stand
 
@@ -79,6 +80,27 @@ COMMANDS = (*FOREIGN, TCPSVC, tcpsvc("no"), ALWAYS)
 GATEWAY = gateway()
 PASSING = (STUNNEL, SOCAT, SER2NET, GATEWAY, gateway("digest"), RECORDS)
 LONG_TRAIL = evolve(TCPSVC, name=takes.LONG_TRAIL)
+OPEN = tcpsvc("everysec", "--reconnect-rate", "0")
+FLOODED = (
+    Measure("flooded", "p99 in the flood", "ms"),
+    Measure("quiet", "p99 in quiet", "ms"),
+    Measure("p50", "p50 in the flood", "ms"),
+    Measure("floods", "replies to the others", "a second"),
+    Measure("connect", "longest connect()", "ms"),
+    Measure("grown", "memory", "MiB more"),
+)
+FLOODS = (
+    ("who", 1, "one control client asks WHO without waiting"),
+    ("who", 8, "eight control clients ask WHO without waiting"),
+    ("status", 8, "eight control clients ask STATUS without waiting"),
+    ("ask", 8, "eight control clients ask WHO in lock-step"),
+    ("telnet", 8, "eight control clients offer telnet options"),
+    ("key-update", 8, "eight control clients renew TLS keys"),
+    ("one-byte", 8, "eight control clients send TLS records of one byte"),
+    ("closing", 8, "eight refused clients renew TLS keys"),
+    ("connect", 1, "one client reconnects in a tight loop"),
+    ("burst", 32, "32 processes open and close TCP connections"),
+)
 KNOCKED = (
     Measure("knocked", "p99 while they knock", "ms"),
     Measure("quiet", "p99 in quiet", "ms"),
@@ -123,22 +145,46 @@ WORKS = (
         "knock-bare",
         "The holder's p99 while connections that say nothing knock",
         KNOCKED,
-        (STUNNEL, PLAIN, TCPSVC),
+        (STUNNEL, PLAIN, OPEN),
         takes.knocking("bare"),
     ),
     Work(
         "knock-strangers",
         "The holder's p99 while strangers without a certificate knock",
         KNOCKED,
-        (STUNNEL, PLAIN, TCPSVC),
+        (STUNNEL, PLAIN, OPEN),
         takes.knocking("stranger"),
     ),
     Work(
         "knock-known",
         "The holder's p99 while known clients knock and are turned away",
         KNOCKED,
-        (TCPSVC,),
+        (OPEN,),
         takes.knocking("known"),
+    ),
+    *(
+        Work(
+            f"flood-{flood}-{number}",
+            f"The holder's latency while {words}",
+            FLOODED,
+            (TCPSVC, *tcpsvcBefore()),
+            takes.flooding(flood, number),
+        )
+        for flood, number, words in FLOODS
+    ),
+    Work(
+        "flood-handshakes",
+        "The holder's latency while eight clients reconnect, without a limit on that",
+        FLOODED,
+        (OPEN, *tcpsvcBefore()),
+        takes.flooding("connect", 8),
+    ),
+    Work(
+        "flood-silent",
+        "Admission with 200 ms of round trip among 80 silent connections a second",
+        (Measure("admitted", "admitted", "of 1"),),
+        (TCPSVC, *tcpsvcBefore()),
+        takes.slowClients,
     ),
     Work(
         "memory",
