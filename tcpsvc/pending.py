@@ -46,6 +46,21 @@ The same at once after a pause: more than a handshake takes.
 """
 
 
+MAX_BEGUN = 128
+"""
+How many handshakes may be under way, of the connections that are pending: each takes
+about 60 KiB.
+"""
+
+MAX_BYTES = 4 * 1024 * 1024
+"""
+Bytes of all handshakes under way, together: OpenSSL keeps certificates of up to 100 KiB
+until they are complete.
+"""
+
+DISPLACED = "displaced by a newer connection"
+
+
 @lru_cache(maxsize=1024)
 def groupOf(host: str) -> str:
     """
@@ -105,6 +120,7 @@ class PendingLimit(Factory):
         self._wrapping.protocol = DuplexTLS
         self._limit = limit
         self._pending: dict[Knock, None] = {}
+        self._bytes = 0
         self.reconnections = admission.reconnections
         self.turns = Turns(clock, admission.quiet)
 
@@ -128,13 +144,36 @@ class PendingLimit(Factory):
         """
         self._pending[knock] = None
         if len(self._pending) > self._limit:
-            self._leastPromising(knock).giveUp("displaced by a newer connection")
+            # Never the newcomer, which could not have sent anything yet.
+            others = [one for one in self._pending if one is not knock]
+            self._displace([one for one in others if one.isSilent] or others, knock)
+
+    def begin(self, knock: Knock) -> None:
+        """
+        Begin the handshake of a connection, and displace another if there are too many.
+        """
+        begun = [one for one in self._pending if one.hasBegun]
+        if len(begun) >= MAX_BEGUN:
+            self._displace(begun, knock)
+
+    def received(self, knock: Knock, number: int) -> None:
+        """
+        Count bytes of a handshake, and displace the largest if there are too many.
+        """
+        if knock not in self._pending:
+            return
+        knock.received += number
+        self._bytes += number
+        if self._bytes > MAX_BYTES:
+            max(self._pending, key=lambda one: one.received).giveUp(DISPLACED)
 
     def leave(self, knock: Knock) -> None:
         """
         A connection is no longer pending. It need not have been.
         """
-        self._pending.pop(knock, None)
+        if knock in self._pending:
+            del self._pending[knock]
+            self._bytes -= knock.received
 
     def stop(self) -> None:
         """
@@ -143,16 +182,14 @@ class PendingLimit(Factory):
         for knock in list(self._pending):
             knock.giveUp("the service is stopping")
 
-    def _leastPromising(self, newcomer: Knock) -> Knock:
+    def _displace(self, among: list[Knock], newcomer: Knock) -> None:
         """
-        The connection that is displaced. It is never the newcomer, which could not
-        have sent anything yet.
+        Displace one of these connections: of the address that has most of them.
         """
-        others = [knock for knock in self._pending if knock is not newcomer]
-        among = [knock for knock in others if knock.isSilent] or others
         counts = Counter([newcomer.group, *(knock.group for knock in among)])
         most = max(counts[knock.group] for knock in among)
-        return secrets.choice([knock for knock in among if counts[knock.group] == most])
+        equals = [knock for knock in among if counts[knock.group] == most]
+        secrets.choice(equals).giveUp(DISPLACED)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -163,6 +200,8 @@ class Knock(Protocol):
     Bytes of the holder of the slot go straight to TLS. Those of all others wait for
     their share of the reactor's time, and only so many times a second: whatever they
     are, what they cost the holder is bounded.
+
+    @ivar received: How many bytes have come before the handshake has ended.
     """
 
     factory: PendingLimit
@@ -175,6 +214,7 @@ class Knock(Protocol):
         self._judgement = Judgement()
         self._failure = ""
         self._held = b""
+        self.received = 0
         self._isHolder = False
         self._reads = TokenBucket(factory.clock, READ_RATE, READ_BURST)
         self._later: IDelayedCall | None = None
@@ -189,7 +229,12 @@ class Knock(Protocol):
     @property
     def isSilent(self) -> bool:
         """Whether the peer has sent nothing yet."""
-        return self._tls is None and not self._held
+        return not self.received
+
+    @property
+    def hasBegun(self) -> bool:
+        """Whether the handshake has begun."""
+        return self._tls is not None
 
     def connectionMade(self) -> None:
         """
@@ -211,6 +256,7 @@ class Knock(Protocol):
         if self._isHolder and self._tls is not None:
             self._tls.dataReceived(data)
             return
+        self.factory.received(self, len(data))
         if self._failure:
             return
         isNext = not self._held
@@ -262,6 +308,7 @@ class Knock(Protocol):
         Give bytes to TLS, which the first ones begin.
         """
         if self._tls is None:
+            self.factory.begin(self)
             self._tls = self.factory.wrapInTLS(self._address)
             doorway = self._tls.wrappedProtocol
             assert isinstance(doorway, Doorway)

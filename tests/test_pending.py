@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 import tcpsvc.doorway
+from tcpsvc import pending
 from tcpsvc.identity import fingerprintOf
 from tcpsvc.pending import READ_BURST, READ_RATE, Knock, groupOf
 from tcpsvc.tls import ALPN_CONTROL, INTERNAL_ERROR, ServerConnection, ServerTLS
@@ -538,6 +539,37 @@ class DisplacementTests(SynchronousTestCase):
             with self.subTest(host):
                 self.assertEqual(group, groupOf(host))
         self.assertEqual("unix", groupOf("unix"))
+
+    def test_begun(self) -> None:
+        """
+        Only so many handshakes are under way; another one displaces one of them.
+        """
+        self.patch(pending, "MAX_BEGUN", 2)
+        self.house = House(tls=self.tls, limit=8)
+        for last in (1, 2, 3, 3):
+            peer = self.house.knock(host=f"192.0.2.{last}")
+            peer.reads = False
+            peer.shakeHands()
+        self.assertEqual([0, 2], self.ended())
+        self.assertEqual(4, self.tls.made)
+
+    def test_bytes(self) -> None:
+        """
+        All handshakes together may have so many bytes; the largest is displaced for
+        others. What has ended is not counted.
+        """
+        self.patch(pending, "MAX_BYTES", 10_000)
+        self.house = House(limit=8)
+        for _ in range(8):
+            self.house.visit("alice").close()
+        large, small = self.house.knock(), self.house.knock()
+        hello = b"\x16\x03\x01\x40\x00\x01\x00\xff\x00" + bytes(16_000)
+        for at in range(0, 6000, 1000):
+            large.sendRaw(hello[at : at + 1000])
+        for at in range(0, 5000, 1000):
+            small.sendRaw(hello[at : at + 1000])
+        self.house.pump()
+        self.assertEqual(("reset", ""), (large.ending, small.ending))
 
     def test_settledIsNotCounted(self) -> None:
         """
