@@ -133,6 +133,11 @@ class Doorway(Protocol):
         """Whose it is, when it has been let in."""
         return self._client.identity.name
 
+    @property
+    def _isTruncated(self) -> bool:
+        """Whether TCP has ended below TLS."""
+        return self._secured is not None and self._secured.truncated
+
     # Arriving.
 
     def connectionMade(self) -> None:
@@ -354,7 +359,7 @@ class Doorway(Protocol):
         if early and self._state is _State.SERVING:
             session.dataReceived(early)
         if self._inputEnded and self._state is _State.SERVING:
-            session.inputEnded(self._leaving)
+            session.inputEnded(self._leaving, self._isTruncated)
         if self._state is _State.SERVING:
             # The last statement: only now do octets reach the session.
             self.dataReceived = session.dataReceived  # type: ignore[method-assign]  # no detour
@@ -387,7 +392,7 @@ class Doorway(Protocol):
             return
         self._inputEnded, self._leaving = True, leaving
         if self._state is _State.SERVING and self._session is not None:
-            self._session.inputEnded(leaving)
+            self._session.inputEnded(leaving, self._isTruncated)
         elif self._state is not _State.CLAIMING or not self._early:
             self.transport.loseConnection()
 
@@ -406,7 +411,7 @@ class Doorway(Protocol):
         """
         if self._session is None or self._state is _State.LEAVING:
             return
-        if reason == "client-closed" and self._secured and self._secured.truncated:
+        if reason == "client-closed" and self._isTruncated:
             reason = "connection-lost"
         mayBeTold = self._session.mayBeTold
         self._leaveSession(reason, self._session)

@@ -292,7 +292,7 @@ class GatewaySession(Protocol):
         if self.bytesIn > MAX_WAITING_OCTETS:
             self.transport.pauseProducing()
 
-    def inputEnded(self, leaving: bool = False) -> None:
+    def inputEnded(self, leaving: bool = False, truncated: bool = False) -> None:
         """
         The client has closed its half: pass that on where the device's transport
         has it, unless there are last words to come. Else the session ends when

@@ -203,13 +203,15 @@ class ISession(IProtocol):
     )
     outcome = Attribute("Further fields for the record of the session's end.")
 
-    def inputEnded(leaving: bool = False) -> None:
+    def inputEnded(leaving: bool = False, truncated: bool = False) -> None:
         """
         The client will send nothing more. May be called a second time, when the
         client is found to be leaving.
 
         @param leaving: Whether it has closed TCP below TLS too, so that it probably
             reads no more either. Otherwise it still reads.
+        @param truncated: Whether it has closed TCP without closing TLS: it is gone, or
+            somebody else has cut the connection off.
         """
 
     def stop() -> Deferred[None]:

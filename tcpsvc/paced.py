@@ -53,13 +53,13 @@ class PacedSession(CommandSession):
         self._backlog.extend(self._parser.feed(data))
         self._release()
 
-    def inputEnded(self, leaving: bool = False) -> None:
+    def inputEnded(self, leaving: bool = False, truncated: bool = False) -> None:
         """
         @see: L{ISession.inputEnded}
         """
         self._endsLater = bool(self._backlog)
         if not self._endsLater:
-            super().inputEnded(leaving)
+            super().inputEnded(leaving, truncated)
 
     def stop(self) -> Deferred[None]:
         """

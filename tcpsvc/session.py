@@ -85,6 +85,8 @@ class CommandSession(LineReceiver):
         self._waitingOctets = 0
         self._reading = True
         self._inputEnded = False
+        self._truncated = False
+        self._isWorking = False  # Whether a command takes time.
         self._answering = False
         self._stopped = False
         # What the next request waits for: a late answer, or the disk.
@@ -115,12 +117,16 @@ class CommandSession(LineReceiver):
         self._waitingOctets = self._waitingOctets + len(data) if self._waiting else 0
         self._answer()
 
-    def inputEnded(self, leaving: bool = False) -> None:
+    def inputEnded(self, leaving: bool = False, truncated: bool = False) -> None:
         """
         @see: L{ISession.inputEnded}
         """
         self._inputEnded = True
-        self._answer()
+        self._truncated = truncated
+        if truncated and self._isWorking:
+            self._end("client-closed")
+        else:
+            self._answer()
 
     def pauseProducing(self) -> None:
         """
@@ -228,7 +234,10 @@ class CommandSession(LineReceiver):
             self._finish(reply, request, command, since)
         else:
             self._late = reply
+            self._isWorking = True
             reply.addCallback(self._cameLate, request, command, since)
+            if self._truncated:
+                self._end("client-closed")
 
     def _cameLate(
         self, reply: Reply, request: Request, command: Command, since: float
@@ -237,6 +246,7 @@ class CommandSession(LineReceiver):
         A late reply is here, or its command has given up.
         """
         self._late = None
+        self._isWorking = False
         if self._stopped:
             return
         self._client.lastRequest = self._journal.seconds()

@@ -505,7 +505,7 @@ class ThingSession(Protocol):
         """Keep what came."""
         self.got += data
 
-    def inputEnded(self, leaving: bool = False) -> None:
+    def inputEnded(self, leaving: bool = False, truncated: bool = False) -> None:
         """The client sends no more; or it leaves, and the session ends."""
         if leaving:
             self.end("client-closed")

@@ -1173,19 +1173,46 @@ class EndOfInputTests(SynchronousTestCase):
 
     def test_truncated(self) -> None:
         """
-        Replies are delivered also where TCP ends without close_notify; but it may be
-        somebody else who ended it, and the record does not say that the client did.
+        Where TCP ends without close_notify, replies that wait for the disk are sent;
+        but it may be somebody else who ended it, and the record does not say that the
+        client did.
         """
-        slow = _Slow()
-        house = House(commands=commandsOf(slow))
+        pending: list[Deferred[None]] = []
+        house = House(trail=MemoryTrail(pending=pending))
         guest = house.visit()
-        guest.send(b"SLOW\n")
+        pending.pop(0).callback(None)
+        guest.pump()
+        guest.send(b"ECHO one\nSTATUS\n")
         guest.hangUp()
-        self.assertEqual("", guest.ending)
-        slow.answer.callback("one")
-        house.pump()
-        self.assertEqual(["200 one"], guest.lines[1:])
+        while not guest.ending:
+            pending.pop(0).callback(None)
+            guest.pump()
+        self.assertEqual(("200 one", "211"), (guest.lines[1], guest.lines[-1][:3]))
         self.assertEqual(["connection-lost"], self.reasons(house))
+
+    def test_truncatedAtWork(self) -> None:
+        """
+        A command that takes time is given up then, also one that comes behind others.
+        """
+        for requests in (b"SLOW\n", b"STATUS\nSLOW\n"):
+            with self.subTest(requests):
+                slow = _Slow()
+                pending: list[Deferred[None]] = []
+                house = House(
+                    commands=commandsOf(slow), trail=MemoryTrail(pending=pending)
+                )
+                guest = house.visit()
+                pending.pop(0).callback(None)
+                guest.pump()
+                guest.send(requests)
+                guest.hangUp()
+                while pending:
+                    pending.pop(0).callback(None)
+                    guest.pump()
+                self.assertEqual(("closed", ""), (guest.ending, _holder(house)))
+                self.assertIn("the command SLOW was given up", house.log.texts())
+                self.assertFalse([e for e in house.log.events if "log_failure" in e])
+                self.assertEqual(["connection-lost"], self.reasons(house))
 
     def test_closedUnheard(self) -> None:
         """

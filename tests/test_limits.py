@@ -32,7 +32,7 @@ class _Session(Protocol):
     mayBeTold = True
     outcome: ClassVar[dict[str, object]] = {}
 
-    def inputEnded(self, leaving: bool = False) -> None:
+    def inputEnded(self, leaving: bool = False, truncated: bool = False) -> None:
         """Nothing happens."""
 
     def stop(self) -> Deferred[None]:

@@ -44,12 +44,12 @@ class LimitTests(EndToEndTests):
         If the hard limit is lower, the service does not start, and one line says
         what to change.
         """
-        error = self.assertRaises(AssertionError, self.limited, "-n 150")
+        error = self.assertRaises(AssertionError, self.limited, "-n 230")
         line = str(error).splitlines()[1]
-        self.assertRegex(line, r"^tcpsvc: \d+ file descriptors are needed, but .* 150;")
+        self.assertRegex(line, r"^tcpsvc: \d+ file descriptors are needed, but .* 230;")
         lower = re.search(r"lower --max-pending to (\d+)", line)
         assert lower is not None
-        self.assertEqual(descriptorsNeeded(int(lower[1]), 1), 150)
+        self.assertEqual(descriptorsNeeded(int(lower[1]), 1), 230)
 
     def test_enough(self) -> None:
         """
