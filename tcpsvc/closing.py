@@ -19,7 +19,7 @@ CLOSE_PATIENCE = 2.0
 Seconds that a peer has to answer a close, from when all that was written is delivered.
 """
 
-STALL_PATIENCE = 30.0
+STALL_PATIENCE = 10.0
 """
 Seconds that a peer may take nothing of what was written before the close.
 """

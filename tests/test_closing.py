@@ -240,7 +240,7 @@ class DeliveryTests(SynchronousTestCase):
 
     def test_stalledReader(self) -> None:
         """
-        A peer that takes nothing is cut off after half a minute.
+        A peer that takes nothing is cut off after ten seconds.
         """
         self.wait(STALL_PATIENCE - 1)
         self.assertFalse(self.transport.aborted)

@@ -44,12 +44,12 @@ class LimitTests(EndToEndTests):
         If the hard limit is lower, the service does not start, and one line says
         what to change.
         """
-        error = self.assertRaises(AssertionError, self.limited, "-n 230")
+        error = self.assertRaises(AssertionError, self.limited, "-n 214")
         line = str(error).splitlines()[1]
-        self.assertRegex(line, r"^tcpsvc: \d+ file descriptors are needed, but .* 230;")
+        self.assertRegex(line, r"^tcpsvc: \d+ file descriptors are needed, but .* 214;")
         lower = re.search(r"lower --max-pending to (\d+)", line)
         assert lower is not None
-        self.assertEqual(descriptorsNeeded(int(lower[1]), 1), 230)
+        self.assertEqual(descriptorsNeeded(int(lower[1]), 1), 214)
 
     def test_enough(self) -> None:
         """
