@@ -849,7 +849,8 @@ class BulkTests(LiveTestCase):
         self.assertTrue(same)
         self.assertLess(stalled, 40 << 20)
         self.assertLess(memory, 100 << 10)
-        self.assertIn(status, (130, 141))
+        # 0 if it has ended by itself before: the gateway's program has.
+        self.assertIn(status, (0, 130, 141))
 
 
 def _sendAll(typed: IO[bytes], octets: bytes) -> None:

@@ -253,12 +253,12 @@ class DeliveryTests(SynchronousTestCase):
         """
         taken = 0
         self.patch(closing, "acknowledged", lambda transport: taken)
-        for _ in range(round(DELIVERY_PATIENCE / 20) - 1):
+        for _ in range(round(DELIVERY_PATIENCE / 5) - 1):
             taken += 1
-            self.wait(20)
+            self.wait(5)
         self.assertFalse(self.transport.aborted)
         taken += 1
-        self.wait(21)
+        self.wait(6)
         self.assertTrue(self.transport.aborted)
 
     def test_acknowledged(self) -> None:
