@@ -253,7 +253,7 @@ class Knock(Protocol):
         """
         Give bytes to TLS, when it is their turn.
         """
-        if self._isHolder and self._tls is not None:
+        if self._isHolder and self._tls is not None and not self._held:
             self._tls.dataReceived(data)
             return
         self.factory.received(self, len(data))

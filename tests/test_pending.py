@@ -12,6 +12,7 @@ from operator import itemgetter
 from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory
@@ -30,6 +31,7 @@ from tcpsvc.turns import LOCK_STEP_FACTOR, TURN_BUDGET
 from tests.certificates import authority, newAuthority, otherAuthority
 from tests.malformed import Forged, commonName, forged, malformed
 from tests.peers import House, Peer, clientContext, namedPair, serverMaterial
+from tests.support import MemoryTrail
 
 TURN = 0.02  # Seconds after which another turn has come, whatever it costs.
 DISPLACED = "displaced by a newer connection"
@@ -267,6 +269,27 @@ class ShareTests(SynchronousTestCase):
             self.alice.protocol.dataReceived(self.sealed(self.alice, b"NOOP\n"))
             self.alice.pump()
             self.assertEqual(["200 OK"], self.alice.lines)
+
+    def test_order(self) -> None:
+        """
+        What waited for its turn when the client became the holder is not overtaken,
+        although the backend reads on.
+        """
+        pending: list[Deferred[None]] = []
+        house = House(trail=MemoryTrail(pending=pending))
+        alice = house.knock(clientContext(namedPair("alice"))).shakeHands()
+        house.cost = TURN_BUDGET
+        other = house.knock()
+        other.protocol.dataReceived(_hello())
+        alice.protocol.dataReceived(self.sealed(alice, b"ECHO 1\n"))
+        pending.pop(0).callback(None)
+        alice.socket.resumeProducing()
+        alice.protocol.dataReceived(self.sealed(alice, b"ECHO 2\n"))
+        house.clock.advance(1)
+        while pending:
+            pending.pop(0).callback(None)
+            alice.pump()
+        self.assertEqual(["200 1", "200 2"], alice.lines[1:])
 
     def sealed(self, peer: Peer, data: bytes) -> bytes:
         """
