@@ -266,13 +266,13 @@ class RunningService:
 
     def waitUntilFree(self, patience: float = PATIENCE) -> None:
         """
-        Wait until each session in the trail has ended. That is recorded before
-        the slot is free again, so L{Visit.admitted} is what comes next.
+        Wait until each session of the trail's newest file has ended. That is recorded
+        before the slot is free again, so L{Visit.admitted} is what comes next.
         """
         waitUntil(
             lambda: (
-                len(self.records("session.opened"))
-                == len(self.records("session.closed"))
+                {one["session"] for one in self.records("session.opened")}
+                <= {one["session"] for one in self.records("session.closed")}
             ),
             "all sessions have ended",
             patience,
