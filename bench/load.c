@@ -13,7 +13,8 @@
  *     stream       as many requests under way as --depth allows; 0 is no limit
  *     handshakes   connections with one request each, one after the other
  *     turn-over    from the holder's close to the next client's admission
- *     knock        lock-step in quiet, then while others open connections
+ *     knock        lock-step in quiet, then while others open --knocks connections, or
+ *                  for ten seconds
  *     flood        the same at a --pace, while others do for --seconds what --flood says
  *     slow         connections with a round trip of --pace, while others do the same
  */
@@ -44,7 +45,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATIENCE_S = 20, CYCLE = 1 << 18, RECORD = 1 << 14, READ_AHEAD = 1 << 17 };
+enum { PATIENCE_S = 20, KNOCK_S = 10, CYCLE = 1 << 18, RECORD = 1 << 14, READ_AHEAD = 1 << 17 };
 
 /* How a peer answers: each reply is as long as its request. */
 enum framing {
@@ -73,13 +74,13 @@ enum flood {
     KEY_UPDATE,   /* renew TLS's keys, and ask for the same */
     ONE_BYTE,     /* send TLS records of one byte */
     CLOSING,      /* are refused, do not close, and renew TLS's keys */
-    BURST,        /* open TCP connections, and close them at once */
+    BURST,        /* open and close BURST_EACH TCP connections at once, once a second */
     SILENT,       /* open SILENT_A_SECOND connections a second, and say nothing */
 };
 static const char *const FLOODS[] = {"connect", "who", "status", "ask", "telnet",
                                      "key-update", "one-byte", "closing", "burst",
                                      "silent", NULL};
-enum { SILENT_A_SECOND = 80, KEPT = 512 };
+enum { SILENT_A_SECOND = 80, KEPT = 512, BURST_EACH = 12 };
 
 static struct {
     const char *ca, *cert, *key;
@@ -407,7 +408,9 @@ static void lockStep(SSL *ssl, struct latencies *all)
 {
     double begun = now(), before = begun;
 
-    for (uint64_t i = 0; knocking && want.pace == 0 ? someoneKnocks() : goesOn(begun, i);
+    for (uint64_t i = 0; knocking && want.pace == 0
+                             ? someoneKnocks() && now() - begun < KNOCK_S
+                             : goesOn(begun, i);
          i++) {
         double after;
 
@@ -591,76 +594,6 @@ static void measureTurnOver(void)
     printf("}\n");
 }
 
-static void knockOnce(void)
-{
-    char octets[RECORD];
-    SSL *ssl;
-    int fd = tcp();
-
-    if (want.knock == BARE) {
-        struct timeval little = {.tv_usec = 20000};
-
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &little, sizeof little);
-        while (read(fd, octets, sizeof octets) > 0)
-            ;
-        close(fd);
-        return;
-    }
-    ssl = SSL_new(want.knock == KNOWN ? known : stranger);
-    SSL_set_fd(ssl, fd);
-    if (SSL_connect(ssl) == 1)
-        while (SSL_read(ssl, octets, sizeof octets) > 0)
-            ;
-    close(fd);
-    SSL_free(ssl);
-}
-
-static void knockBeside(void)
-{
-    const struct sched_param idle = {0};
-
-    for (uint64_t k = 0; k < want.atOnce; k++) {
-        pid_t child = fork();
-
-        if (child < 0)
-            die("fork: %s", strerror(errno));
-        knocking++;
-        if (child > 0)
-            continue;
-        /* The holder's client must not wait for those who knock: they have what it
-         * leaves of the core. */
-        sched_setscheduler(0, SCHED_IDLE, &idle);
-        for (uint64_t i = k; i < want.knocks; i += want.atOnce)
-            knockOnce();
-        _exit(0);
-    }
-}
-
-static void measureKnock(void)
-{
-    struct latencies quiet = {0}, knocked = {0};
-    SSL *ssl = admitted();
-    double begun, took;
-
-    warmUp(ssl);
-    lockStep(ssl, &quiet);
-    begun = now();
-    knockBeside();
-    lockStep(ssl, &knocked);
-    took = now() - begun;
-    printf("{\"knocks\": %llu, \"knocks_per_second\": %.1f, ",
-           (unsigned long long)want.knocks, (double)want.knocks / took);
-    printLatencies("quiet", &quiet);
-    printf(", ");
-    printLatencies("knocked", &knocked);
-    printf("}\n");
-    closed(ssl, true);
-}
-
-/* ---- A flood ---- */
-
-static const unsigned char CONTROL[] = "\x10tcpsvc-control/1";
-
 /* What the others have done, and the longest that connect() has taken one of them, in
  * microseconds: shared by all processes. */
 static struct {
@@ -683,6 +616,88 @@ static int timedTcp(void)
     return fd;
 }
 
+static void shareCounts(void)
+{
+    floods = mmap(NULL, sizeof *floods, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (floods == MAP_FAILED)
+        die("no shared memory");
+}
+
+static void knockOnce(void)
+{
+    char octets[RECORD];
+    SSL *ssl;
+    int fd = tcp();
+
+    if (want.knock == BARE) {
+        struct timeval little = {.tv_usec = 20000};
+
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &little, sizeof little);
+        while (read(fd, octets, sizeof octets) > 0)
+            ;
+        close(fd);
+        did();
+        return;
+    }
+    ssl = SSL_new(want.knock == KNOWN ? known : stranger);
+    SSL_set_fd(ssl, fd);
+    if (SSL_connect(ssl) == 1)
+        while (SSL_read(ssl, octets, sizeof octets) > 0)
+            ;
+    close(fd);
+    SSL_free(ssl);
+    did();
+}
+
+static void knockBeside(void)
+{
+    const struct sched_param idle = {0};
+
+    for (uint64_t k = 0; k < want.atOnce; k++) {
+        pid_t child = fork();
+
+        if (child < 0)
+            die("fork: %s", strerror(errno));
+        knocking++;
+        if (child > 0)
+            continue;
+        /* The holder's client must not wait for those who knock: they have what it
+         * leaves of the core. */
+        sched_setscheduler(0, SCHED_IDLE, &idle);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (uint64_t i = k; i < want.knocks; i += want.atOnce)
+            knockOnce();
+        _exit(0);
+    }
+}
+
+static void measureKnock(void)
+{
+    struct latencies quiet = {0}, knocked = {0};
+    SSL *ssl = admitted();
+    double begun, took;
+
+    shareCounts();
+    warmUp(ssl);
+    lockStep(ssl, &quiet);
+    begun = now();
+    knockBeside();
+    lockStep(ssl, &knocked);
+    took = now() - begun;
+    printf("{\"knocks\": %llu, \"knocks_per_second\": %.1f, ",
+           (unsigned long long)floods->done, (double)floods->done / took);
+    printLatencies("quiet", &quiet);
+    printf(", ");
+    printLatencies("knocked", &knocked);
+    printf("}\n");
+    closed(ssl, true);
+}
+
+/* ---- A flood ---- */
+
+static const unsigned char CONTROL[] = "\x10tcpsvc-control/1";
+
 static void sleepFor(double seconds)
 {
     struct timespec pause = {.tv_sec = (time_t)seconds,
@@ -696,13 +711,21 @@ static void floodBare(void)
 {
     static int kept[KEPT];
     static size_t next;
-    int fd = timedTcp();
+    int fd;
 
-    did();
+    for (int i = 0; want.flood == BURST && i < BURST_EACH; i++) {
+        close(timedTcp());
+        did();
+    }
     if (want.flood == BURST) {
-        close(fd);
+        struct timespec t;
+
+        clock_gettime(CLOCK_REALTIME, &t);
+        sleepFor(1 - (double)t.tv_nsec * 1e-9); /* all at the same moment */
         return;
     }
+    fd = timedTcp();
+    did();
     if (kept[next])
         close(kept[next]);
     kept[next] = fd;
@@ -818,14 +841,6 @@ static void floodBeside(void)
                 floodOnce(context);
         }
     }
-}
-
-static void shareCounts(void)
-{
-    floods = mmap(NULL, sizeof *floods, PROT_READ | PROT_WRITE,
-                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (floods == MAP_FAILED)
-        die("no shared memory");
 }
 
 static void measureFlood(void)

@@ -240,7 +240,7 @@ TARGETS = (
         _single("flood-handshakes", "tcpsvc", "floods"),
     ),
     Target(
-        "Longest connect() in a burst of TCP connections",
+        "Longest connect() of 384 TCP connections at once",
         "ms",
         500,
         False,

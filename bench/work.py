@@ -99,7 +99,7 @@ FLOODS = (
     ("one-byte", 8, "eight control clients send TLS records of one byte"),
     ("closing", 8, "eight refused clients renew TLS keys"),
     ("connect", 1, "one client reconnects in a tight loop"),
-    ("burst", 32, "32 processes open and close TCP connections"),
+    ("burst", 32, "384 TCP connections come at once, each second"),
 )
 KNOCKED = (
     Measure("knocked", "p99 while they knock", "ms"),
@@ -138,7 +138,7 @@ WORKS = (
         "turn-over",
         "Turn-over: the holder's close to the next client's admission",
         (P50, P99, Measure("handshake", "a handshake, p50", "us")),
-        (S_SERVER, TCPSVC),
+        (S_SERVER, OPEN),
         takes.turnOver,
     ),
     Work(
