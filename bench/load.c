@@ -650,7 +650,8 @@ static void knockOnce(void)
     did();
 }
 
-static void knockBeside(void)
+/* Let others do their part, each in a process that ends with this one. */
+static void beside(void (*part)(uint64_t k))
 {
     const struct sched_param idle = {0};
 
@@ -666,10 +667,15 @@ static void knockBeside(void)
          * leaves of the core. */
         sched_setscheduler(0, SCHED_IDLE, &idle);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (uint64_t i = k; i < want.knocks; i += want.atOnce)
-            knockOnce();
+        part(k);
         _exit(0);
     }
+}
+
+static void knock(uint64_t k)
+{
+    for (uint64_t i = k; i < want.knocks; i += want.atOnce)
+        knockOnce();
 }
 
 static void measureKnock(void)
@@ -682,7 +688,7 @@ static void measureKnock(void)
     warmUp(ssl);
     lockStep(ssl, &quiet);
     begun = now();
-    knockBeside();
+    beside(knock);
     lockStep(ssl, &knocked);
     took = now() - begun;
     printf("{\"knocks\": %llu, \"knocks_per_second\": %.1f, ",
@@ -814,33 +820,18 @@ static void floodOnce(SSL_CTX *context)
     SSL_free(ssl);
 }
 
-static void floodBeside(void)
+static void flood(uint64_t k)
 {
-    const struct sched_param idle = {0};
+    char *pair = want.others ? strdup(want.also[k % want.others]) : NULL;
+    char *key = pair ? strchr(pair, ':') : NULL;
+    SSL_CTX *context = known;
 
-    for (uint64_t k = 0; k < want.atOnce; k++) {
-        pid_t child = fork();
-
-        if (child < 0)
-            die("fork: %s", strerror(errno));
-        knocking++;
-        if (child > 0)
-            continue;
-        sched_setscheduler(0, SCHED_IDLE, &idle);
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        {
-            char *pair = want.others ? strdup(want.also[k % want.others]) : NULL;
-            char *key = pair ? strchr(pair, ':') : NULL;
-            SSL_CTX *context = known;
-
-            if (key != NULL) {
-                *key = '\0';
-                context = makeContext(pair, key + 1);
-            }
-            for (;;)
-                floodOnce(context);
-        }
+    if (key != NULL) {
+        *key = '\0';
+        context = makeContext(pair, key + 1);
     }
+    for (;;)
+        floodOnce(context);
 }
 
 static void measureFlood(void)
@@ -853,7 +844,7 @@ static void measureFlood(void)
     warmUp(ssl);
     lockStep(ssl, &quiet);
     begun = now();
-    floodBeside();
+    beside(flood);
     lockStep(ssl, &flooded);
     took = now() - begun;
     printf("{\"floods_per_second\": %.1f, \"connect_max_us\": %llu, ",
@@ -911,7 +902,7 @@ static void measureSlow(void)
     double begun;
 
     shareCounts();
-    floodBeside();
+    beside(flood);
     sleepFor(2);
     begun = now();
     for (uint64_t i = 0; goesOn(begun, i); i++) {

@@ -132,19 +132,21 @@ def _longer(results: Results) -> Figure:
     return Figure.of([a - b for a, b in runs])
 
 
+def _undisturbed(work: str, name: str, measure: str) -> Target:
+    """
+    How much longer the holder waits while others disturb it.
+    """
+    figure = _within(name, "tcpsvc", measure, "quiet", _quotient)
+    return Target(work, "times its p99 in quiet", 3, False, figure)
+
+
 def _knocks(name: str, who: str) -> tuple[Target, ...]:
     """
     What the holder notices of those who knock.
     """
     work = f"Holder's p99 while {who} knock"
     return (
-        Target(
-            work,
-            "times its p99 in quiet",
-            3,
-            False,
-            _within(name, "tcpsvc", "knocked", "quiet", _quotient),
-        ),
+        _undisturbed(work, name, "knocked"),
         Target(work, "ms", 20, False, _single(name, "tcpsvc", "knocked")),
     )
 
@@ -155,13 +157,7 @@ def _floods(name: str, words: str) -> tuple[Target, ...]:
     """
     work = f"Holder's p99 while {words}"
     return (
-        Target(
-            work,
-            "times its p99 in quiet",
-            3,
-            False,
-            _within(name, "tcpsvc", "flooded", "quiet", _quotient),
-        ),
+        _undisturbed(work, name, "flooded"),
         Target(work, "MiB more", 16, False, _single(name, "tcpsvc", "grown")),
     )
 
