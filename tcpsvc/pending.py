@@ -278,7 +278,9 @@ class Knock(Protocol):
         Work on what is held, now or later.
         """
         self._later = None
-        if not self.factory.turns.do(self.group, self._work):
+        # Handshakes never wait behind all that others of the same address send later.
+        group = f"{self.group}, later" if self._handshakeDone else self.group
+        if not self.factory.turns.do(group, self._work):
             self.transport.pauseProducing()
 
     def _work(self) -> bool:

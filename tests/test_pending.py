@@ -319,6 +319,32 @@ class ShareTests(SynchronousTestCase):
         asker.pump()
         self.assertEqual("200 alice", asker.lines[0][:9])
 
+    def test_newcomer(self) -> None:
+        """
+        A newcomer's handshake does not wait behind all that comes on other connections
+        from its address.
+        """
+        askers = [
+            self.house.visit(name, ALPN_CONTROL) for name in ("bob", "carol", "dave")
+        ]
+        self.house.clock.advance(1)
+        self.house.cost = TURN_BUDGET
+        for asker in askers:
+            asker.received.clear()
+            asker.protocol.dataReceived(self.sealed(asker, b"WHO\n"))
+        newcomer = self.house.knock()
+        order: list[Knock] = []
+
+        def decrypt(knock: Knock, _: bytes) -> None:
+            order.append(knock)
+
+        self.patch(Knock, "_decrypt", decrypt)
+        newcomer.protocol.dataReceived(_hello())
+        self.house.clock.advance(1)
+        self.assertEqual(
+            [askers[1].protocol, newcomer.protocol, askers[2].protocol], order
+        )
+
     def test_reads(self) -> None:
         """
         Only so many times a second something is read, whatever it is.
