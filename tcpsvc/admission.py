@@ -197,6 +197,7 @@ class Admission:
         """
         self.stopping = True
         self._polling.tellAll()
+        self.closing.hurry()
         ending = []
         for guest in list(self._inside):
             try:

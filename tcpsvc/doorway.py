@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpsvc.admission import LAST_WORDS, Admission
+from tcpsvc.closing import DELIVERY_PATIENCE, SHORT_PATIENCE
 from tcpsvc.duplex import DuplexTLS
 from tcpsvc.events import SESSION_CLOSED, SESSION_OPENED, SessionJournal
 from tcpsvc.identity import ANONYMOUS, Client, Identity, UnacceptableCertificate
@@ -46,6 +47,11 @@ from tcpsvc.sockets import (
 )
 from tcpsvc.tls import ALPN_CONTROL, ALPN_SESSION, describe, identityOfPeer
 from tcpsvc.wire import Reply
+
+DISCARD_PERIOD = 0.05
+"""
+Seconds between two reads from a plaintext client that is being closed.
+"""
 
 CLEANUP_PATIENCE = 10.0
 """
@@ -116,6 +122,7 @@ class Doorway(Protocol):
         self.preferred: Callable[[bool], None] = lambda isHolder: None
         self.gone: Deferred[None] = Deferred()
         self._delayed: IDelayedCall | None = None
+        self._resting: IDelayedCall | None = None
         self._admission = admission
         self._plaintext = plaintext
         self._state = _State.ARRIVING
@@ -375,11 +382,17 @@ class Doorway(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Octets that no session takes.
+        Octets that no session takes. Those of a plaintext client that is being closed
+        are discarded at leisure, so that a flood of them costs the holder little.
         """
         if self._state is _State.CLAIMING:
             self._early += data
             self.transport.pauseProducing()
+        elif self._plaintext and self._state is _State.LEAVING and not self._lost:
+            self.transport.pauseProducing()
+            self._resting = self._admission.clock.callLater(
+                DISCARD_PERIOD, self.transport.resumeProducing
+            )
 
     def readConnectionLost(self) -> None:
         """
@@ -416,17 +429,28 @@ class Doorway(Protocol):
         mayBeTold = self._session.mayBeTold
         self._leaveSession(reason, self._session)
         self.transport.unregisterProducer()
-        self._close(LAST_WORDS.get(reason) if mayBeTold else None)
+        ownWish = reason not in LAST_WORDS
+        self._close(
+            LAST_WORDS.get(reason) if mayBeTold else None,
+            DELIVERY_PATIENCE if ownWish else SHORT_PATIENCE,
+        )
 
-    def _close(self, reply: Reply | None) -> None:
+    def _close(self, reply: Reply | None, patience: float = SHORT_PATIENCE) -> None:
         """
         Say the last words, and close the connection so that they arrive: what
         the client still sends is read and dropped.
+
+        @param patience: Seconds that the client may take to receive everything.
         """
         if reply is not None and self._mayBeTold:
             self.transport.write(reply.encode())
         self.transport.resumeProducing()
-        self._admission.closing.close(self.transport, unheard=not self._inputEnded)
+        self._admission.closing.close(
+            self.transport,
+            unheard=not self._inputEnded,
+            hadSession=self._session is not None,
+            patience=patience,
+        )
 
     def _leaveSession(self, reason: str, session: ISession) -> None:
         """
@@ -502,6 +526,8 @@ class Doorway(Protocol):
         if self._delayed is not None:
             self._delayed.cancel()
             self._admission.delayed -= 1
+        if self._resting is not None and self._resting.active():
+            self._resting.cancel()
         self._admission.closing.closed(self.transport)
         if self._state is _State.ARRIVING:
             self.handshakeEnded(reason)

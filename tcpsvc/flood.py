@@ -6,6 +6,8 @@ What may happen by the thousand, told once a second.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
@@ -29,6 +31,20 @@ How many reasons are counted apart; what comes beyond is counted together.
 """
 
 
+Details = Callable[[], tuple[dict[str, object], str]]
+"""
+Gives further fields of a record, and what a line of the log has of them. Called only
+for what is recorded, not for what is counted: it may take time.
+"""
+
+
+def _noDetails() -> tuple[dict[str, object], str]:
+    """
+    There are none.
+    """
+    return {}, ""
+
+
 @define
 class _Counted:
     """
@@ -38,6 +54,7 @@ class _Counted:
     @ivar count: How often.
     @ivar record: What it was the last time.
     @ivar more: What the log's line had beside that.
+    @ivar details: Gives further fields and words.
     """
 
     event: Event
@@ -45,6 +62,7 @@ class _Counted:
     count: int = 0
     record: dict[str, object] = field(factory=dict)
     more: str = ""
+    details: Details = _noDetails
 
 
 class Flood:
@@ -61,13 +79,20 @@ class Flood:
         self._counted: dict[tuple[str, str], _Counted] = {}
         self._failures: dict[tuple[object, ...], float] = {}
 
-    def tell(self, event: Event, record: dict[str, object], more: str) -> None:
+    def tell(
+        self,
+        event: Event,
+        record: dict[str, object],
+        more: str = "",
+        details: Details = _noDetails,
+    ) -> None:
         """
         Tell of one event, at once or with others like it. Nobody waits for
         the trail: that it cannot be written is told by the trail itself.
 
         @param record: The record's fields, C{reason} among them.
         @param more: What the log's line says beside that.
+        @param details: Gives more of both.
         """
         key = (event.name, str(record["reason"]))
         if key not in self._counted and len(self._counted) >= MAX_REASONS:
@@ -75,12 +100,13 @@ class Flood:
         counted = self._counted.get(key)
         if counted is None:
             self._counted[key] = _Counted(event, self._begin(key))
-            self._journal.tell(event, record, more=more)
+            further, words = details()
+            self._journal.tell(event, {**record, **further}, more=more + words)
             self._write()
         else:
             self._journal.counts[event.name] += 1
             counted.count += 1
-            counted.record, counted.more = record, more
+            counted.record, counted.more, counted.details = record, more, details
 
     def tellFailure(self, failure: Failure) -> None:
         """
@@ -128,8 +154,9 @@ class Flood:
         """
         if not counted.count:
             return
-        record = {**counted.record, "count": counted.count}
-        more = counted.more
+        further, words = counted.details()
+        record = {**counted.record, **further, "count": counted.count}
+        more = counted.more + words
         if counted.count > 1:
             more += f" ({counted.count} of them within a second)"
         self._journal.say(counted.event, record, more=more)

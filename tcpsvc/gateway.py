@@ -109,6 +109,7 @@ class GatewaySession(Protocol):
         self._out: Flow | None = None
         self._early: list[bytes] = []
         self._inputEnded = False
+        self._leaves = False
         self._finishing = False
         self._quiet: IDelayedCall | None = None
         self._stall: StallWatch | None = None
@@ -210,7 +211,9 @@ class GatewaySession(Protocol):
         early, self._early = self._early, []
         for data in (*self._settings.onOpen, *early):
             self._in.carry(data)
-        if self._inputEnded:
+        if self._leaves:
+            self._end("client-closed")
+        elif self._inputEnded:
             self._passEndOn()
 
     def _flow(self, direction: str, source: Transport, sink: Transport) -> Flow:
@@ -301,8 +304,11 @@ class GatewaySession(Protocol):
         first, self._inputEnded = not self._inputEnded, True
         if self._stopped is not None:
             return
-        if leaving:
-            self._end("client-closed")
+        self._leaves = self._leaves or leaving
+        if self._leaves:
+            # What it has sent is for the device, as soon as that is there.
+            if self._device is not None or not self._early:
+                self._end("client-closed")
         elif first:
             self._passEndOn()
 

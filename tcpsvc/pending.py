@@ -83,9 +83,9 @@ class PendingLimit(Factory):
     Wraps the doorway of a listener in TLS, and bounds how many connections
     may be in handshake, and for how long.
 
-    Past the limit a newcomer displaces a pending connection: one that has sent nothing
-    if there is any, of the address (IPv6: of the /64) that has most such connections;
-    at random among equals. So junk displaces junk.
+    Past the limit a newcomer displaces a pending connection: of the address (IPv6: of
+    the /64) that has most of them, itself counted, one that has sent nothing if there
+    is any; at random among equals. So junk displaces junk.
 
     @ivar turns: The share of the reactor's time that all have but the holder.
     """
@@ -145,8 +145,7 @@ class PendingLimit(Factory):
         self._pending[knock] = None
         if len(self._pending) > self._limit:
             # Never the newcomer, which could not have sent anything yet.
-            others = [one for one in self._pending if one is not knock]
-            self._displace([one for one in others if one.isSilent] or others, knock)
+            self._displace([one for one in self._pending if one is not knock], knock)
 
     def begin(self, knock: Knock) -> None:
         """
@@ -184,12 +183,14 @@ class PendingLimit(Factory):
 
     def _displace(self, among: list[Knock], newcomer: Knock) -> None:
         """
-        Displace one of these connections: of the address that has most of them.
+        Displace one of these connections: of the address that has most of them, one
+        that has sent nothing if there is any.
         """
         counts = Counter([newcomer.group, *(knock.group for knock in among)])
         most = max(counts[knock.group] for knock in among)
         equals = [knock for knock in among if counts[knock.group] == most]
-        secrets.choice(equals).giveUp(DISPLACED)
+        silent = [knock for knock in equals if knock.isSilent]
+        secrets.choice(silent or equals).giveUp(DISPLACED)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -394,10 +395,8 @@ class Knock(Protocol):
         @param why: In words; what was found of the certificate says more.
         """
         judgement = self._judgement
-        details, more = judgement.account()
-        record = {
+        record: dict[str, object] = {
             "address": written(self.transport.getPeer()),
             "reason": judgement.refusal or why,
-            **details,
         }
-        self.factory.flood.tell(HANDSHAKE_FAILED, record, more)
+        self.factory.flood.tell(HANDSHAKE_FAILED, record, details=judgement.account)

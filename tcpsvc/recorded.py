@@ -119,12 +119,12 @@ class Recorded:
                 return command
         else:
             return command
-        typed = _typed(line)
-        for verb, secret in self._secret.items():
-            # A telnet negotiation in front takes one character of the line. So
-            # does the byte order mark of UTF-16, which looks like one.
-            if verb in typed or (len(verb) > 2 and typed.startswith(verb[1:])):
-                return secret
+        for typed in {_typed(line), _typed(_corrected(line))}:
+            for verb, secret in self._secret.items():
+                # A telnet negotiation in front takes one character of the line. So
+                # does the byte order mark of UTF-16, which looks like one.
+                if verb in typed or (len(verb) > 2 and typed.startswith(verb[1:])):
+                    return secret
         return command
 
 
@@ -133,6 +133,20 @@ def _text(octets: bytes) -> str:
     The bytes as text, as far as they are UTF-8.
     """
     return octets.decode("utf-8", "ignore")
+
+
+def _corrected(line: str) -> str:
+    """
+    The line without what was erased by BS or DEL, as a terminal sends them that does
+    not edit its own lines.
+    """
+    left: list[str] = []
+    for character in line:
+        if character not in "\b\x7f":
+            left.append(character)
+        elif left:
+            left.pop()
+    return "".join(left)
 
 
 def _typed(line: str) -> str:

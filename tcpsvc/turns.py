@@ -28,7 +28,7 @@ ACTIVE = 0.05
 For how many seconds after the holder has sent something it comes first at all.
 """
 
-LOCK_STEP_FACTOR = 20
+LOCK_STEP_FACTOR = 12
 """
 How many times as long as the work of a turn has taken the next one waits while the
 holder is in lock-step. So few of its requests are delayed that its 99th percentile

@@ -96,8 +96,21 @@ class DescriptionTests(SynchronousTestCase):
             description.subject,
         )
         self.assertTrue(description.serial.endswith("b\u2026 (10000 bytes, 256 shown)"))
+        (name,) = description.names
+        self.assertRegex(
+            name, r"\A\u2026 \(not read: the certificate has \d{6} bytes\)"
+        )
+
+    def test_manyNames(self) -> None:
+        """
+        Of many names the first are shown.
+        """
+        names = [der(0x82, b"n%05d.example" % n) for n in range(500)]
+        description = describe(
+            forged(extensions=(usage(), alternativeNames(*names))).openSSL
+        )
         self.assertEqual(9, len(description.names))
-        self.assertEqual("\u2026 (5000 names, 8 shown)", description.names[-1])
+        self.assertEqual("\u2026 (500 names, 8 shown)", description.names[-1])
 
     def test_panic(self) -> None:
         """

@@ -18,6 +18,7 @@ from tcpsvc.closing import (
     DELIVERY_PATIENCE,
     DELIVERY_PERIOD,
     MAX_CLOSING,
+    SHORT_PATIENCE,
     STALL_PATIENCE,
     Closing,
 )
@@ -162,6 +163,19 @@ class ClosingTests(SynchronousTestCase):
             )
         self.assertEqual(len(self.clock.getDelayedCalls()), 64)
 
+    def test_sessions(self) -> None:
+        """
+        A connection that had a session is displaced by no other.
+        """
+        holder = _BareSocket()
+        self.closing.close(cast(Transport, holder), hadSession=True)
+        for _ in range(100):
+            self.close()
+        self.assertFalse(holder.aborted)
+        self.clock.advance(CLOSE_PATIENCE)
+        self.assertTrue(holder.aborted)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_mostAtOnce(self) -> None:
         """
         Those that have answered make room.
@@ -240,7 +254,7 @@ class DeliveryTests(SynchronousTestCase):
 
     def test_stalledReader(self) -> None:
         """
-        A peer that takes nothing is cut off after ten seconds.
+        A peer that takes nothing is cut off after half a minute.
         """
         self.wait(STALL_PATIENCE - 1)
         self.assertFalse(self.transport.aborted)
@@ -253,12 +267,40 @@ class DeliveryTests(SynchronousTestCase):
         """
         taken = 0
         self.patch(closing, "acknowledged", lambda transport: taken)
-        for _ in range(round(DELIVERY_PATIENCE / 5) - 1):
+        for _ in range(round(DELIVERY_PATIENCE / 20) - 1):
             taken += 1
-            self.wait(5)
+            self.wait(20)
         self.assertFalse(self.transport.aborted)
         taken += 1
-        self.wait(6)
+        self.wait(21)
+        self.assertTrue(self.transport.aborted)
+
+    def test_hurry(self) -> None:
+        """
+        When the service stops, a peer has ten seconds more, however steadily it reads.
+        """
+        self.assertEqual(10, SHORT_PATIENCE)
+        taken = 0
+        self.patch(closing, "acknowledged", lambda transport: taken)
+        self.wait(20)
+        self.closing.hurry()
+        for _ in range(9):
+            taken += 1
+            self.wait(1)
+        self.assertFalse(self.transport.aborted)
+        taken += 1
+        self.wait(2)
+        self.assertTrue(self.transport.aborted)
+
+    def test_patience(self) -> None:
+        """
+        The time for the delivery can be shorter from the beginning.
+        """
+        self.closing.closed(cast(Transport, self.transport))
+        self.closing.close(cast(Transport, self.transport), patience=5)
+        self.wait(4)
+        self.assertFalse(self.transport.aborted)
+        self.wait(2)
         self.assertTrue(self.transport.aborted)
 
     def test_acknowledged(self) -> None:

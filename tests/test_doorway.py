@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from tcpsvc import doorway, sockets
 from tcpsvc.commands import command, commandsOf
-from tcpsvc.doorway import CLEANUP_PATIENCE, Doorway
+from tcpsvc.doorway import CLEANUP_PATIENCE, DISCARD_PERIOD, Doorway
 from tcpsvc.identity import Client, identityFrom
 from tcpsvc.interfaces import AuditUnavailable, Claim, ISlot, SlotHeld
 from tcpsvc.pending import Knock
@@ -1279,6 +1279,30 @@ class LimitTests(SynchronousTestCase):
         alice = house.visit()
         house.advance(10_000_000)
         self.assertEqual("", alice.ending)
+
+    def test_floodAfterRefusal(self) -> None:
+        """
+        What a client sends after it was refused is read only now and then; when it
+        closes, it is gone.
+        """
+        house = House()
+        house.visit("alice")
+        guest = house.telnet()
+        self.assertEqual("closed", guest.ending)
+        late = Peer(house.plaintext)
+        late.answersClose = False
+        late.pump()
+        reads = 0
+        for _ in range(1000):
+            if not late.socket.paused:
+                late.protocol.dataReceived(b"x" * 4096)
+                reads += 1
+            house.clock.advance(0.001)
+        self.assertLessEqual(reads, 1 / DISCARD_PERIOD + 1)
+        late.vanish()
+        late = Peer(house.plaintext)
+        house.advance(5)
+        self.assertEqual(0, house.admission.delayed)
 
     def test_vanished(self) -> None:
         """

@@ -4,6 +4,7 @@ Tests for L{tcpsvc.flood}.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -104,6 +105,29 @@ class FloodTests(SynchronousTestCase):
         self.assertEqual(
             [f"a:{n}" for n in range(5)],
             [record["address"] for record in self.trail.of("handshake.failed")],
+        )
+
+    def test_details(self) -> None:
+        """
+        Details are asked for only of what is recorded: of the first, and of the last of
+        those that are counted.
+        """
+        asked: list[int] = []
+
+        def details(number: int) -> tuple[dict[str, object], str]:
+            asked.append(number)
+            return {"detail": number}, f" (details of {number})"
+
+        for number in range(100):
+            record: dict[str, object] = {"address": "192.0.2.9:1", "reason": "x"}
+            self.flood.tell(HANDSHAKE_FAILED, record, details=partial(details, number))
+        self.clock.advance(1)
+        self.assertEqual([0, 99], asked)
+        self.assertEqual(
+            [0, 99], [one["detail"] for one in self.trail.of(HANDSHAKE_FAILED.name)]
+        )
+        self.assertIn(
+            "(details of 99) (99 of them within a second)", self.log.texts()[-1]
         )
 
     def test_failures(self) -> None:

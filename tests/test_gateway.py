@@ -611,16 +611,37 @@ class ConnectTests(GatewayTestCase):
     def test_clientLeaves(self) -> None:
         """
         A client that leaves meanwhile is noticed: connecting is given up, and the
-        slot is free.
+        slot is free, unless it has closed in order and sent something.
         """
-        for leave in (Peer.close, Peer.vanish):
+        for leave, sent in ((Peer.close, b""), (Peer.vanish, b"early")):
             self.setUp()
             alice = self.house.visit()
-            alice.send(b"early")
+            if sent:
+                alice.send(sent)
             leave(alice)
             self.assertEqual(1, self.house.endpoint.cancelled)
-            self.assertEqual(5, self.house.closed()[0]["bytes_in"])
+            self.assertEqual(len(sent), self.house.closed()[0]["bytes_in"])
             self.assertEqual([], self.house.trail.of("gateway.data"))
+            self.assertNextIsServed()
+
+    def test_clientSendsAndLeaves(self) -> None:
+        """
+        What a client has sent before it closed is for the device, as soon as that is
+        there; then the session ends. With or without close_notify.
+        """
+        for leave in (Peer.close, Peer.hangUp):
+            self.setUp()
+            alice = self.house.visit()
+            alice.send(b"OUTP ON\n")
+            leave(alice)
+            self.assertEqual([], self.house.closed())
+            device = self.house.endpoint.connected()
+            device.settle()
+            alice.pump()
+            self.assertEqual(b"OUTP ON\n", bytes(device.written))
+            (data,) = self.house.trail.of("gateway.data")
+            self.assertEqual(("in", "OUTP ON\n"), (data["direction"], data["data"]))
+            self.assertEqual(1, len(self.house.closed()))
             self.assertNextIsServed()
 
     def test_cancelTakesTime(self) -> None:

@@ -533,16 +533,29 @@ class DisplacementTests(SynchronousTestCase):
 
     def test_silentFirst(self) -> None:
         """
-        While there are connections that have sent nothing, none is displaced whose
-        handshake has begun, though its address has more.
+        While the address that has most has connections that have sent nothing, none of
+        its connections is displaced whose handshake has begun.
         """
         for _ in range(2):
             peer = self.house.knock()
             peer.reads = False
             peer.shakeHands()
-        for last in (2, 3, 4):
-            self.house.knock(host=f"192.0.2.{last}")
+        for _ in range(3):
+            self.house.knock()
         self.assertEqual([2, 3], self.ended())
+
+    def test_silentElsewhere(self) -> None:
+        """
+        A connection that has sent nothing yet is not displaced for those of an address
+        that has more and has sent something.
+        """
+        honest = self.house.knock(host="192.0.2.9")
+        for _ in range(10):
+            peer = self.house.knock()
+            peer.reads = False
+            peer.shakeHands()
+        self.house.pump()
+        self.assertEqual("", honest.ending)
 
     def test_newcomerStays(self) -> None:
         """
