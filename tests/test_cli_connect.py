@@ -131,7 +131,7 @@ class StandardStreamsTests(TestCase):
         """
         theirInput, typed = self.opened(*os.pipe())
         shown, theirOutput = self.opened(*os.pipe())
-        return self.streams(theirInput, theirOutput), typed, shown
+        return self.streams(theirInput, theirOutput, typed), typed, shown
 
     def pair(self) -> tuple[StandardStreams, int]:
         """
@@ -139,10 +139,14 @@ class StandardStreamsTests(TestCase):
         """
         theirs, ours = (each.detach() for each in socket.socketpair())
         self.opened(theirs, ours)
-        return self.streams(theirs, theirs), ours
+        return self.streams(theirs, theirs, ours), ours
 
-    def streams(self, theirInput: int, theirOutput: int) -> StandardStreams:
+    def streams(
+        self, theirInput: int, theirOutput: int, other: int | None = None
+    ) -> StandardStreams:
         """
+        @param other: The other end of the input. It is closed first, and then nobody
+            reads the input any more: its descriptor will be another's.
         @return: The streams, which will have ended before all is closed.
         """
         streams = StandardStreams(core, self.kept, theirInput, theirOutput)
@@ -152,6 +156,9 @@ class StandardStreamsTests(TestCase):
             streams._unwritten = 0
             streams.loseConnection()
             await until(lambda: kept.lost.called)
+            if other is not None:
+                self.close(other)
+                await until(lambda: not streams._asked)
 
         self.addCleanup(lambda: Deferred.fromCoroutine(end()))
         return streams

@@ -284,7 +284,19 @@ class RunningService:
         """
         @return: How many file descriptors it has.
         """
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        return len(self.openFiles())
+
+    def openFiles(self) -> list[str]:
+        """
+        @return: What its file descriptors lead to.
+        """
+        found = []
+        for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            try:
+                found.append(str(entry.readlink()))
+            except OSError:
+                found.append("closed meanwhile")
+        return found
 
     def memory(self) -> int:
         """

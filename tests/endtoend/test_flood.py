@@ -57,6 +57,11 @@ ELSEWHERE = "127.0.0.2"
 Where a burst comes from.
 """
 
+SETTLING = 1.0
+"""
+Seconds within which a connection is closed whose session has ended.
+"""
+
 NOT_KEPT_OUT = 5.0
 """
 Seconds within which two clients are served in the midst of a burst. The system
@@ -227,6 +232,8 @@ class BurstTests(EndToEndTests):
         # What is opened once and for ever, such as /dev/urandom, is open then.
         service.admitted().close()
         service.waitUntilFree()
+        # The end of a session is recorded before its connection is closed.
+        time.sleep(SETTLING)
         before = service.descriptors()
         holder = self.visit(service)
         talk = Talk(holder)
@@ -258,10 +265,14 @@ class BurstTests(EndToEndTests):
             visit.close()
         for connection in connections:
             connection.close()
-        waitUntil(
-            lambda: service.descriptors() == before,
-            f"the service has {before} descriptors again",
-        )
+        try:
+            waitUntil(
+                lambda: service.descriptors() == before,
+                f"the service has {before} descriptors again",
+            )
+        except AssertionError as error:
+            there = service.openFiles()
+            raise AssertionError(f"{error}: {there}\n{service.log}") from None
         reasons = {one["reason"] for one in service.records("session.closed")}
         self.assertLessEqual(reasons, {"client-closed", "connection-lost"})
         self.assertNotIn("Traceback", service.log)
