@@ -435,9 +435,9 @@ PLAIN = Peer("Twisted LineReceiver", _plain)
 
 def _tcpsvcSend(place: Place) -> list[list[str]]:
     """
-    C{tcpsvc send} with the least of arguments.
+    C{tcpsvc send} with few arguments.
     """
-    keys = ("--keys", str(place.keys.directory))
+    keys = ("--keys", str(place.keys.directory), "--identity", CLIENT)
     return [[*TCPSVC, "send", *keys, f"localhost:{place.port}", "ECHO hello"]]
 
 
