@@ -72,7 +72,7 @@ The same of everybody else before and after their sessions: what is kept of a
 connection until its turn comes.
 """
 
-MAX_CONTROL_READ = 512
+MAX_CONTROL_READ = 256
 """
 The same of a control connection, in which the same bytes can ask for more work.
 """
