@@ -207,8 +207,7 @@ class Doorway(Protocol):
             claimed.addErrback(self._abort)
         elif admission.hasRoomForControl(identity.name):
             readAtMost(self.transport, MAX_CONTROL_READ)
-            self._client = client
-            admission.enter(self, control=True)
+            self._enter(client, control=True)
             self._answerAfter(
                 admission.delayOf(client),
                 partial(self._openControl, client, record | {"control": True}),
@@ -294,7 +293,15 @@ class Doorway(Protocol):
         if self._admission.stopping:
             self._refuse(client, "shutdown", LAST_WORDS["shutdown"])
             return
+        self._enter(client, control=False)
         self._open(client, record, self._admission.backend)
+
+    def _enter(self, client: Client, control: bool) -> None:
+        """
+        Count the connection among those that have a session, or are about to.
+        """
+        self._client = client
+        self._admission.enter(self, control)
 
     def _open(
         self, client: Client, record: dict[str, object], backend: IBackend
@@ -303,11 +310,8 @@ class Doorway(Protocol):
         Record that the session begins, and then begin it.
         """
         admission = self._admission
-        control = backend is admission.control
-        admission.enter(self, control)
-        self._client = client
         self._transparent = backend.transparent
-        self._journal = admission.journalOf(client, control)
+        self._journal = admission.journalOf(client, backend is admission.control)
         session = backend.openSession(client, self._journal, self.end, self._mayBeTold)
         try:
             self._journal.note(SESSION_OPENED, record)

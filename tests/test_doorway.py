@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tcpsvc import doorway, sockets
+from tcpsvc import closing, doorway, sockets
 from tcpsvc.commands import command, commandsOf
 from tcpsvc.doorway import CLEANUP_PATIENCE, DISCARD_PERIOD, Doorway
 from tcpsvc.identity import Client, identityFrom
@@ -1213,6 +1213,48 @@ class EndOfInputTests(SynchronousTestCase):
                 self.assertIn("the command SLOW was given up", house.log.texts())
                 self.assertFalse([e for e in house.log.events if "log_failure" in e])
                 self.assertEqual(["connection-lost"], self.reasons(house))
+
+    def test_closeIsNotDisplaced(self) -> None:
+        """
+        However many clients are refused and do not close, a session's close has its
+        time.
+        """
+        house = House()
+        guest = house.visit()
+        guest.answersClose = False
+        guest.send(b"QUIT\n")
+        for _ in range(2 * closing.MAX_CLOSING):
+            refused = Peer(house.plaintext)
+            refused.answersClose = False
+            refused.pump()
+            self.assertEqual("421 BUSY", refused.lines[0][:8])
+        guest.pump()
+        self.assertEqual("", guest.ending)
+        house.advance(closing.CLOSE_PATIENCE)
+        self.assertEqual("reset", guest.ending)
+
+    def test_deliveryTakesTime(self) -> None:
+        """
+        A client that takes nothing has half a minute after its own QUIT, and ten
+        seconds after a limit was reached.
+        """
+        self.patch(closing, "undelivered", lambda transport: 1000)
+        for requests, seconds in ((b"QUIT\n", 30), (b"", 10)):
+            with self.subTest(requests):
+                house = House(idleTimeout=5)
+                guest = house.visit()
+                guest.answersClose = False
+                if requests:
+                    guest.send(requests)
+                else:
+                    house.advance(5)
+                self.assertTrue(guest.sawEnd)
+                house.clock.pump([0.1] * (10 * seconds - 2))
+                guest.pump()
+                self.assertEqual("", guest.ending)
+                house.clock.pump([0.1] * 4)
+                guest.pump()
+                self.assertEqual("reset", guest.ending)
 
     def test_closedUnheard(self) -> None:
         """
