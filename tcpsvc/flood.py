@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import define, field
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from tcpsvc.events import Event, Journal
 from tcpsvc.interfaces import AuditUnavailable
+from tcpsvc.windows import Windows
 
 WINDOW = 1.0
 """
@@ -50,7 +50,6 @@ class _Counted:
     """
     What has happened since it was last told.
 
-    @ivar windowEnds: When it is told next.
     @ivar count: How often.
     @ivar record: What it was the last time.
     @ivar more: What the log's line had beside that.
@@ -58,7 +57,6 @@ class _Counted:
     """
 
     event: Event
-    windowEnds: IDelayedCall
     count: int = 0
     record: dict[str, object] = field(factory=dict)
     more: str = ""
@@ -76,7 +74,9 @@ class Flood:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._counted: dict[tuple[str, str], _Counted] = {}
+        self._counted: Windows[tuple[str, str], _Counted] = Windows(
+            journal.clock, WINDOW, self._summarize
+        )
         self._failures: dict[tuple[object, ...], float] = {}
 
     def tell(
@@ -95,11 +95,12 @@ class Flood:
         @param details: Gives more of both.
         """
         key = (event.name, str(record["reason"]))
-        if key not in self._counted and len(self._counted) >= MAX_REASONS:
+        counted = self._counted.find(key)
+        if counted is None and len(self._counted) >= MAX_REASONS:
             key = (event.name, "")
-        counted = self._counted.get(key)
+            counted = self._counted.find(key)
         if counted is None:
-            self._counted[key] = _Counted(event, self._begin(key))
+            self._counted.begin(key, _Counted(event))
             further, words = details()
             self._journal.tell(event, {**record, **further}, more=more + words)
             self._write()
@@ -126,34 +127,16 @@ class Flood:
         """
         Tell what has been counted so far, as the service is stopping.
         """
-        counted, self._counted = self._counted, {}
-        for one in counted.values():
-            one.windowEnds.cancel()
-            self._summarize(one)
+        self._counted.tellAll()
 
-    def _begin(self, key: tuple[str, str]) -> IDelayedCall:
-        """
-        Count for a second.
-        """
-        return self._journal.clock.callLater(WINDOW, self._windowEnded, key)
-
-    def _windowEnded(self, key: tuple[str, str]) -> None:
-        """
-        Tell what was counted in a second, and count on if that was anything.
-        """
-        counted = self._counted[key]
-        if counted.count:
-            counted.windowEnds = self._begin(key)
-            self._summarize(counted)
-        else:
-            del self._counted[key]
-
-    def _summarize(self, counted: _Counted) -> None:
+    def _summarize(self, counted: _Counted) -> bool:
         """
         One record for all that was counted.
+
+        @return: Whether there was anything.
         """
         if not counted.count:
-            return
+            return False
         further, words = counted.details()
         record = {**counted.record, **further, "count": counted.count}
         more = counted.more + words
@@ -163,6 +146,7 @@ class Flood:
         self._journal.note(counted.event, record)
         counted.count = 0
         self._write()
+        return True
 
     def _write(self) -> None:
         """

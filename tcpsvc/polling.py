@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from attrs import define, field
-from twisted.internet.interfaces import IDelayedCall
 
 from tcpsvc.events import CONTROL_POLLED, Event, Journal, SessionJournal
 from tcpsvc.identity import Client
 from tcpsvc.interfaces import AuditUnavailable
+from tcpsvc.windows import Windows
 
 WINDOW = 60.0
 """
@@ -44,7 +44,6 @@ class Poller:
     """
 
     client: Client
-    ends: IDelayedCall
     recorded: int = field(default=0, init=False)
     sessions: int = field(default=0, init=False)
     requests: int = field(default=0, init=False)
@@ -61,19 +60,20 @@ class Polling:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._pollers: dict[str, Poller] = {}
+        self._pollers: Windows[str, Poller] = Windows(journal.clock, WINDOW, self._tell)
 
     def ofSession(self, client: Client) -> SessionJournal:
         """
         @return: The journal of a control session that begins.
         """
         name = client.identity.name
-        if name not in self._pollers and len(self._pollers) >= MAX_POLLERS:
+        poller = self._pollers.find(name)
+        if poller is None and len(self._pollers) >= MAX_POLLERS:
             name = ""
-        poller = self._pollers.get(name)
+            poller = self._pollers.find(name)
         isFirst = poller is None
         if poller is None:
-            poller = self._pollers[name] = Poller(client, self._begin(name))
+            poller = self._pollers.begin(name, Poller(client))
         else:
             poller.client = client
             poller.sessions += 1
@@ -83,34 +83,16 @@ class Polling:
         """
         Tell what has been counted so far, as the service is stopping.
         """
-        pollers, self._pollers = self._pollers, {}
-        for poller in pollers.values():
-            poller.ends.cancel()
-            self._tell(poller)
+        self._pollers.tellAll()
 
-    def _begin(self, name: str) -> IDelayedCall:
-        """
-        Count for a while.
-        """
-        return self._journal.clock.callLater(WINDOW, self._windowEnded, name)
-
-    def _windowEnded(self, name: str) -> None:
-        """
-        Tell what was counted, and count on if that was anything.
-        """
-        poller = self._pollers[name]
-        if poller.sessions or poller.requests:
-            poller.ends = self._begin(name)
-            self._tell(poller)
-        else:
-            del self._pollers[name]
-
-    def _tell(self, poller: Poller) -> None:
+    def _tell(self, poller: Poller) -> bool:
         """
         One record for all that was counted.
+
+        @return: Whether there was anything.
         """
         if not (poller.sessions or poller.requests):
-            return
+            return False
         record: dict[str, object] = {
             "address": poller.client.address,
             "identity": poller.client.identity.asRecord(),
@@ -123,6 +105,7 @@ class Polling:
             self._journal.write()
         except AuditUnavailable as error:
             self._journal.log.error("{error}", error=str(error))
+        return True
 
 
 class PolledJournal(SessionJournal):
